@@ -1,0 +1,78 @@
+# Noble Runbooks. Each target brings what it needs, and does its work in TARGET-here.
+#
+#   ON=HOST...  where notebooks are executed (ci/hosts.toml)    JOBS=N    how many at a time
+#   SERVE=0     build the site and do not serve it              PORT=N    where it is served
+#   ARGS="..."  more arguments for pytest                       YES=1     install without asking
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+export ON ?= debian-13
+export JOBS ?= 2
+export PORT ?= 8000
+export SERVE ?= 1
+export ARGS ?=
+export NAME ?=
+export YES ?=
+
+setup := ci/setup.sh
+bin := .venv/bin
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^#   /  /p' Makefile
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-13s %s\n", $$1, $$2}'
+
+.PHONY: site site-here
+site: ## execute the notebooks, build the site, serve it
+	@$(setup) $@ engine
+site-here:
+	@ci/site.sh
+
+.PHONY: run run-here
+run: ## execute the notebooks
+	@$(setup) $@ engine
+run-here:
+	@$(bin)/pytest runbooks notebooks $(ON:%=--on %) -n $(JOBS) $(ARGS)
+
+.PHONY: test test-here
+test: ## run the tests
+	@$(setup) $@ engine browser
+test-here:
+	@$(bin)/pytest tests -n $(JOBS) $(ARGS)
+
+.PHONY: lint lint-here
+lint: ## run the lints alone
+	@$(setup) $@
+lint-here:
+	@$(bin)/pytest tests/lint -n $(JOBS) $(ARGS)
+
+.PHONY: fmt fmt-here
+fmt: ## bring notebooks and Python code into the committed format
+	@$(setup) $@
+fmt-here:
+	@$(bin)/python -m kb.format runbooks notebooks
+	@$(bin)/ruff check --quiet --fix .
+	@$(bin)/ruff format --quiet .
+
+.PHONY: new new-here
+new: ## a new runbook or notebook: make new NAME=runbooks/area/name
+	@$(setup) $@
+new-here:
+	@$(bin)/python -m kb.new "$(NAME)"
+
+.PHONY: bench bench-here
+bench: ## measure speed and weight against the base stack
+	@$(setup) $@ engine
+bench-here:
+	@ci/bench.sh
+
+.PHONY: lock
+lock: ## resolve the dependencies anew and write requirements*.txt
+	@ci/lock.sh
+
+.PHONY: clean
+clean: ## remove what make made (images stay in the engine)
+	rm -rf .venv build site

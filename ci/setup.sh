@@ -1,0 +1,29 @@
+#!/bin/bash
+# usage: ci/setup.sh TARGET [engine] [browser]
+# Brings what make TARGET needs and this machine lacks, then makes TARGET-here.
+
+. "$(dirname "${BASH_SOURCE[0]}")/setup/lib.sh"
+. ci/setup/python.sh
+. ci/setup/engine.sh
+. ci/setup/browser.sh
+. ci/setup/container.sh
+
+readonly target=$1 needs=" ${*:2} "
+
+needs() { [[ "$needs" == *" $1 "* ]]; }
+
+bring() {
+    ensure_python
+    if needs engine || [[ -n "$use_container" ]]; then
+        ensure_engine make "$target"
+        ci/setup/debian-13.sh
+    fi
+    if needs browser && [[ -z "$use_container" ]]; then ensure_browser; fi
+}
+
+use_container=
+locked set-up bring
+if [[ -n "$use_container" ]]; then
+    if needs browser; then run_in_container "$target" chromium; else run_in_container "$target"; fi
+fi
+exec make --no-print-directory "$target-here"

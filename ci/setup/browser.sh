@@ -1,0 +1,27 @@
+# The browser of the site's tests. Sourced, not run.
+# shellcheck shell=bash
+
+# ensure_browser: sets and exports CHROMIUM; empty means the browser that playwright brings.
+ensure_browser() {
+    local name
+    export CHROMIUM
+    for name in chromium google-chrome-stable google-chrome; do
+        if CHROMIUM=$(command -v "$name"); then return; fi
+    done
+    # On Ubuntu the package chromium-browser is a door to snap, which no container and few servers have.
+    if (. /etc/os-release && [[ "$ID" == debian ]]); then
+        apt_install "Chromium, for the tests of the site" chromium
+        CHROMIUM=$(command -v chromium)
+        return
+    fi
+    CHROMIUM=
+    if [[ ! -e build/playwright-browser ]]; then
+        ask "This needs Chromium, for the tests of the site. Have playwright download its own?" ||
+            die "This needs Chromium, for the tests of the site: install chromium or google-chrome and run make again."
+        say "downloading playwright's Chromium"
+        # It calls sudo by itself for the libraries.
+        .venv/bin/python -m playwright install --with-deps chromium >build/playwright.log 2>&1 ||
+            die "playwright could not bring its Chromium: $(tail -n1 build/playwright.log) (all of it: build/playwright.log). Install google-chrome and run make again."
+        touch build/playwright-browser
+    fi
+}
