@@ -1,0 +1,36 @@
+"""Noble Runbooks: what a runbook and a notebook need inside their kernel.
+
+>>> from kb import bash, contains, settle
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from kb.checks import Check, check, contains, fails_with, in_range, lacks, matches, same
+from kb.settle import settle
+from kb.shell import bash
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__version__ = "0.1.0"
+__all__ = [
+    "Check",
+    "bash",
+    "check",
+    "contains",
+    "fails_with",
+    "in_range",
+    "lacks",
+    "matches",
+    "same",
+    "settle",
+]
+
+
+def load_ipython_extension(ipython: InteractiveShell) -> None:
+    """``%load_ext kb``: the cell magics, the guard on parameters, and the guard on secrets."""
+    from kb import magics  # noqa: PLC0415 - the shell's machinery is only there inside a kernel
+
+    magics.load(ipython)

@@ -1,0 +1,140 @@
+"""The parameters cell of a notebook: what it declares, and whether what was passed fits.
+
+papermill only warns about a parameter that it does not know, and it reads ``-p go_version 1.30`` as the
+number 1.3. On a production host both must stop the run before anything changes.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import io
+import tokenize
+from dataclasses import dataclass
+from typing import Any
+
+TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
+MODES = ("plan", "apply", "rollback")
+INJECTED = "# Parameters"  # how papermill begins the cell that it injects
+SECRET_SUFFIXES = ("_token", "_password", "_secret", "_key")
+
+
+class ParameterError(Exception):
+    """A parameter that is unknown, of the wrong type, or badly declared. One sentence."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of the parameters cell: ``name: type = default  # help``."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+    line: int
+
+
+def is_secret(name: str) -> bool:
+    """Whether a parameter or environment variable of this name holds a secret."""
+    return name.lower().endswith(SECRET_SUFFIXES)
+
+
+def declared(source: str) -> list[Parameter]:
+    """Read a parameters cell. Raises :class:`ParameterError` with the line that is wrong."""
+    try:
+        body = ast.parse(source).body
+    except SyntaxError as error:
+        raise ParameterError(f"line {error.lineno} of the parameters cell is not Python") from None
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    return [_parameter(node, comments.get(node.end_lineno or node.lineno, "")) for node in body]
+
+
+def _parameter(node: ast.stmt, help_text: str) -> Parameter:
+    wrong = f"line {node.lineno} of the parameters cell"
+    if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value):
+        raise ParameterError(f"{wrong} must read `name: type = default  # help`")
+    name, kind = node.target.id, ast.unparse(node.annotation)
+    if kind not in TYPES:
+        raise ParameterError(f"{wrong}: the type of `{name}` must be one of {', '.join(TYPES)}")
+    try:
+        default = ast.literal_eval(node.value)
+    except ValueError:
+        raise ParameterError(f"{wrong}: the default of `{name}` must be a plain value") from None
+    if not _fits(kind, default):
+        raise ParameterError(f"{wrong}: the default of `{name}` is not of type {kind}")
+    if not help_text:
+        raise ParameterError(f"{wrong}: `{name}` has no help text: add `# what it is` behind it")
+    return Parameter(name, kind, default, help_text, node.lineno)
+
+
+def check(known: list[Parameter], passed: dict[str, Any]) -> None:
+    """Raise :class:`ParameterError` for the first passed value that the notebook cannot take."""
+    by_name = {parameter.name: parameter for parameter in known}
+    for name, value in passed.items():
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.5)
+            meant = f"; did you mean `{near[0]}`?" if near else ""
+            raise ParameterError(
+                f"unknown parameter `{name}`{meant} Known parameters: {', '.join(by_name)}."
+                if near
+                else f"unknown parameter `{name}`. Known parameters: {', '.join(by_name)}."
+            )
+        parameter = by_name[name]
+        if not _fits(parameter.type, value):
+            raise ParameterError(_wrong_type(parameter, value))
+        if name == "mode" and value not in MODES:
+            near = difflib.get_close_matches(value, MODES, n=1, cutoff=0.4)
+            meant = f"; did you mean `{near[0]}`?" if near else ""
+            raise ParameterError(f"mode `{value}` is none of {', '.join(MODES)}{meant}")
+
+
+def _fits(kind: str, value: Any) -> bool:
+    if kind == "float":
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind == "int":
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, TYPES[kind])
+
+
+def _wrong_type(parameter: Parameter, value: Any) -> str:
+    shown = "***" if is_secret(parameter.name) else repr(value)
+    sentence = (
+        f"parameter `{parameter.name}` must be of type {parameter.type},"
+        f" not {type(value).__name__} ({shown})"
+    )
+    if parameter.type == "str":
+        return (
+            f"{sentence}: papermill's -p turns what looks like a number or a truth value into one;"
+            f" pass it as it is with -r {parameter.name} VALUE"
+        )
+    return sentence
+
+
+def passed(source: str) -> dict[str, Any]:
+    """The values of a cell that papermill injected. A value that is no literal is left out."""
+    values = {}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            try:
+                values[node.targets[0].id] = ast.literal_eval(node.value)
+            except ValueError:
+                # papermill writes float("nan") and the like; the engine a look-up of a secret.
+                values[node.targets[0].id] = _looked_up(node.value)
+    return values
+
+
+def _looked_up(node: ast.expr) -> Any:
+    text = ast.unparse(node)
+    return float(text[7:-2]) if text.startswith("float('") else ""
+
+
+def as_environment(values: dict[str, Any]) -> dict[str, str]:
+    """How a bash cell sees parameters: text as it is, truth values as true and false."""
+    return {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+    }

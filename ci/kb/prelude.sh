@@ -1,0 +1,11 @@
+# Read by bash (through BASH_ENV) before a cell's own text, so that line numbers stay the cell's.
+# shellcheck shell=bash
+unset BASH_ENV # scripts that the cell starts are not ours
+
+# Puts back every file that this runbook's steps kept, newest first, exactly as it was.
+kb-restore() {
+  "$KB_PYTHON" -m kb.keep restore "$KB_STATE"
+}
+
+# The parent shell's report comes last and wins: it names the line of the cell, not of a subshell.
+trap 'echo "$LINENO" >"$KB_FAILED"' ERR

@@ -1,0 +1,48 @@
+"""Keeps secrets out of everything that a kernel sends: streams, displays, errors."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from kb.parameters import is_secret
+
+MASK = "***"
+SHORTEST = 3  # a secret of one or two characters would mask half of every text
+
+
+def secrets(values: Mapping[str, Any]) -> list[str]:
+    """The secret values among parameters and environment variables, longest first."""
+    named = [*values.items(), *os.environ.items()]
+    found = {str(value) for name, value in named if is_secret(name)}
+    lines = {line.strip() for value in found for line in value.splitlines()}  # a key of many lines
+    return sorted((s for s in found | lines if len(s) >= SHORTEST), key=len, reverse=True)
+
+
+def clean(value: Any, hidden: Iterable[str]) -> Any:
+    """``value`` with every secret masked, however deep it lies in lists and dictionaries."""
+    if isinstance(value, str):
+        for secret in hidden:
+            value = value.replace(secret, MASK)
+        return value
+    if isinstance(value, Mapping):
+        return {key: clean(part, hidden) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(clean(part, hidden) for part in value)
+    return value
+
+
+def guard_session(session: Any, hidden: Callable[[], list[str]]) -> None:
+    """Mask secrets in all that a kernel's session sends from now on."""
+    send = session.send
+
+    def masked(stream: Any, msg_or_type: Any, content: Any = None, *rest: Any, **kw: Any) -> Any:
+        found = hidden()
+        if found:
+            content = clean(content, found)
+            if isinstance(msg_or_type, dict):
+                msg_or_type = {**msg_or_type, "content": clean(msg_or_type["content"], found)}
+        return send(stream, msg_or_type, content, *rest, **kw)
+
+    session.send = masked

@@ -1,0 +1,235 @@
+"""Run bash the way a runbook needs it: from a file, strict, stdin closed, one ordered stream.
+
+``%%bash`` feeds the script on stdin, so the first command that reads stdin swallows the rest of the
+cell, and it has neither errexit nor pipefail. Here a script is a file of its own.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import ctypes
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+STRICT = ("bash", "-Eeuo", "pipefail")
+PRELUDE = Path(__file__).with_name("prelude.sh")
+KEPT_OUTPUT = 1_000_000  # characters of one script's output that are passed on
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Where a script stopped: the line number (from 1) and that line's text."""
+
+    line: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A finished script: exit status, its one stream of output, seconds, and where it failed."""
+
+    status: int
+    output: str
+    seconds: float
+    failure: Failure | None = None
+    script: str = field(default="", repr=False)
+
+    def __str__(self) -> str:
+        return self.output
+
+    def why(self) -> str:
+        """One line: which command at which line failed with what status, or the script's own word."""
+        if self.status < 0:
+            name = signal.Signals(-self.status).name
+            return f"it was ended by {name}"
+        if self.failure:
+            return f"line {self.failure.line}, `{self.failure.text}`, exited with status {self.status}"
+        last = next((li for li in reversed(self.output.splitlines()) if li.strip()), "")
+        return f"{last.strip()} (status {self.status})" if last else f"status {self.status}"
+
+
+class ScriptError(Exception):
+    """A script that ended with a status other than 0."""
+
+
+class ScriptTimeoutError(Exception):
+    """A script that was stopped because its time was up."""
+
+
+def bash(script: str, *, check: bool = True, timeout: float = 300) -> Completed:
+    """Run ``script`` and return what it printed.
+
+    With ``check`` a status other than 0 raises :class:`ScriptError`, one line long. After ``timeout``
+    seconds the script and its children are killed and :class:`ScriptTimeoutError` is raised.
+    """
+    done = run(script, timeout=timeout)
+    if check and done.status != 0:
+        raise ScriptError(f"bash failed: {done.why()}\n{done.output}".rstrip())
+    return done
+
+
+def run(
+    script: str,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    emit: Callable[[str], object] | None = None,
+    scratch: Path | None = None,
+    started: Callable[[int], object] | None = None,
+) -> Completed:
+    """Run ``script`` as a file under strict bash.
+
+    ``env`` is added to the environment; ``emit`` gets the output while it comes, whole lines at a
+    time; ``scratch`` is the directory to make TMPDIR in; ``started`` gets the process's id, which is
+    also its session's. Output beyond :data:`KEPT_OUTPUT` characters is dropped from the middle.
+    """
+    with _workspace(scratch) as work:
+        file = work / "cell.sh"
+        file.write_text(script, encoding="utf-8")
+        report = work / "failed"
+        temporary = work / "tmp"
+        temporary.mkdir()
+        before = time.monotonic()
+        process = subprocess.Popen(
+            [*STRICT, str(file)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env={
+                **os.environ,
+                "TERM": "dumb",
+                "NO_COLOR": "1",
+                **(env or {}),
+                "TMPDIR": str(temporary),
+                "BASH_ENV": str(PRELUDE),
+                "KB_FAILED": str(report),
+                "KB_PYTHON": sys.executable,
+            },
+            start_new_session=True,  # so that a timeout ends its children, too
+            preexec_fn=_die_with_parent,
+        )
+        try:
+            if started:
+                started(process.pid)
+            output = _follow(process, timeout, emit)
+        except BaseException:
+            _end(process)
+            raise
+        seconds = time.monotonic() - before
+        failure = _read_failure(report, script) if process.returncode > 0 else None
+        return Completed(process.returncode, output, seconds, failure, script)
+
+
+@contextlib.contextmanager
+def _workspace(scratch: Path | None) -> Iterator[Path]:
+    work = Path(tempfile.mkdtemp(prefix="kb-", dir=scratch))
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _die_with_parent() -> None:
+    # A kernel that is killed must not leave a script behind that goes on changing the host.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _follow(
+    process: subprocess.Popen[bytes],
+    timeout: float | None,
+    emit: Callable[[str], object] | None,
+) -> str:
+    """Pass the output on line by line until the script has ended, and return it.
+
+    A background process may keep the pipe open after the script's end (a daemon that a step starts):
+    what counts is the script itself, so reading stops shortly after it has exited.
+    """
+    assert process.stdout is not None
+    os.set_blocking(process.stdout.fileno(), False)
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
+    deadline = None if timeout is None else time.monotonic() + timeout
+    capped = _Capped(emit)
+    pending = ""
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        while True:
+            ended = process.poll() is not None
+            ready = selector.select(0 if ended else 0.05) if selector.get_map() else []
+            chunk = process.stdout.read() if ready else None
+            if chunk:
+                pending += decoder.decode(chunk)
+                whole, newline, pending = pending.rpartition("\n")
+                capped.add(whole + newline)
+            elif ended:
+                break
+            elif chunk == b"":  # the script closed its output and goes on
+                selector.unregister(process.stdout)
+            elif not selector.get_map():
+                time.sleep(0.05)
+            if deadline is not None and time.monotonic() > deadline:
+                capped.add(pending)
+                capped.close()
+                raise ScriptTimeoutError(f"the script was stopped after {timeout:g} s")
+    capped.add(pending + decoder.decode(b"", final=True))
+    capped.close()
+    process.wait()
+    process.stdout.close()
+    return capped.text()
+
+
+class _Capped:
+    """Keeps the first and the last half of what is allowed, and says how much is missing."""
+
+    def __init__(self, emit: Callable[[str], object] | None) -> None:
+        self.emit = emit or (lambda text: None)
+        self.head = ""
+        self.tail = ""
+        self.dropped = 0
+
+    def add(self, text: str) -> None:
+        half = KEPT_OUTPUT // 2
+        now = text[: half - len(self.head)] if len(self.head) < half else ""
+        if now:
+            self.head += now
+            self.emit(now)
+        tail = self.tail + text[len(now) :]
+        self.dropped += max(0, len(tail) - half)
+        self.tail = tail[-half:]
+
+    def notice(self) -> str:
+        return f"\n[... {self.dropped} characters left out ...]\n" if self.dropped else ""
+
+    def close(self) -> None:
+        if self.tail:
+            self.emit(self.notice() + self.tail)
+
+    def text(self) -> str:
+        return self.head + self.notice() + self.tail
+
+
+def _read_failure(report: Path, script: str) -> Failure | None:
+    try:
+        line = int(report.read_text())
+    except (OSError, ValueError):
+        return None
+    lines = script.splitlines()
+    return Failure(line, lines[line - 1].strip() if 0 < line <= len(lines) else "")
