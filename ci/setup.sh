@@ -24,6 +24,6 @@ bring() {
 use_container=
 locked set-up bring
 if [[ -n "$use_container" ]]; then
-    if needs browser; then run_in_container "$target" chromium; else run_in_container "$target"; fi
+    if needs browser; then run_in_container chromium; else run_in_container; fi
 fi
 exec make --no-print-directory "$target-here"

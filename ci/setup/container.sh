@@ -11,11 +11,11 @@ remove_orphans() {
         --format '{{.ID}} {{.Label "noble-runbooks.owner"}}')
 }
 
-# run_in_container TARGET [EXTRA-PACKAGE...]: builds the image of the tools if it is absent, becomes the container.
+# run_in_container [EXTRA-PACKAGE...]: builds the image of the tools if it is absent, and becomes a
+# container of it that makes $target.
 run_in_container() {
-    local target=$1 base image socket
+    local base image socket
     local -a run
-    shift
     say "no Python >= 3.12 on this machine: running make $target in a container of debian-13"
     base=$(docker image inspect --format '{{.Id}}' noble-runbooks/base:debian-13)
     image=noble-runbooks/tools:$(echo "$base $*" | cat - ci/images/tools.Dockerfile | sha256sum | cut -c1-12)
