@@ -1,6 +1,6 @@
 # The fall-back for a machine without Python >= 3.12: the same make target, in a container of Debian 13
 # that works on this checkout and with this engine. Sourced, not run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # $target is set in ci/setup.sh
 
 # A make that was killed leaves its container running, and with it the port and the locks.
 remove_orphans() {

@@ -34,7 +34,7 @@ start_engine() {
         return
     fi
     # No init, or one that cannot (a container, a minimal machine): run it by hand, outliving this shell.
-    as_root setsid dockerd >build/dockerd.log 2>&1 </dev/null &
+    as_root setsid --fork dockerd >build/dockerd.log 2>&1 </dev/null
     wait_for_engine 60 ||
         die "The Docker engine did not start; its log ends: $(grep -v '^$' build/dockerd.log | tail -n1) (all of it: build/dockerd.log)."
 }

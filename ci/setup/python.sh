@@ -1,5 +1,5 @@
 # The Python environment .venv, from requirements.txt. Sourced, not run.
-# shellcheck shell=bash disable=SC2034
+# shellcheck shell=bash disable=SC2034 # $use_container is read in ci/setup.sh
 
 is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; }
 
@@ -64,7 +64,7 @@ ensure_python() {
             timeout 600 "$uv" python install --quiet 3.13 2>build/uv-python.log || touch build/no-python
         fi
         if [[ -e build/no-python ]]; then
-            use_container=1 # read in ci/setup.sh
+            use_container=1
             return
         fi
         python=3.13
