@@ -1,0 +1,234 @@
+"""The body of a notebook's page: prose as Markdown, and a block of HTML for every code cell."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote
+
+from pymdownx.slugs import slugify
+
+from kb.claims import VERDICTS
+from kb.site import outputs, terminal
+from kb.site.cells import Cell, highlighted
+from kb.site.model import ClaimView, HostView, NotebookView, Stage
+from kb.site.render import Templates
+
+BUDGET = 50_000  # characters of outputs on one page; after that only their ends are shown
+_OTHER = 4_000  # characters of an output that is a click away
+_SHORT = 1_000  # characters of an output once the budget is spent
+
+# Which runs have something to say about a cell, the one to show first.
+_TELLING = {
+    "preflight": ("apply", "run", "plan", "again", "rollback"),
+    "apply": ("apply", "plan", "again"),
+    "verify": ("apply", "again"),
+    "rollback": ("rollback",),
+    "observe": ("apply", "run", "again", "plan", "rollback"),
+    "python": ("apply", "run", "again", "plan", "rollback"),
+}
+_HIDDEN = ("setup", "parameters", "injected", "raw", "markdown")
+_ATTACHMENT = re.compile(r"attachment:([\w.%() -]+?)(?=[)\s\"'])")
+# Jupyter names the anchor of a heading by its words, MkDocs by its words in lower case.
+_FRAGMENT = re.compile(r"(\]\((?:[^()#\s]+\.ipynb)?)#([^()\s]+)\)")
+_SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
+
+
+@dataclass
+class Block:
+    """What stands in the place of one code cell, and the words to find it by."""
+
+    html: str
+    text: str
+
+
+@dataclass
+class Body:
+    """Markdown with a placeholder for each block."""
+
+    markdown: str
+    blocks: dict[str, Block] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One run's outputs of one cell."""
+
+    host: HostView
+    stage: Stage
+    status: str
+    code: str  # the executed code, where it differs from the present one
+    output: outputs.Rendered
+
+    @property
+    def label(self) -> str:
+        return f"{self.stage.name} on {self.host.name}"
+
+
+class BodyBuilder:
+    """Builds the body of one notebook's page.
+
+    Args:
+        view: the notebook.
+        claims: every claim, by id.
+        templates: the site's own templates.
+        store: keeps a file, returns its URL from the page.
+        link: turns a URL from the site's root into one from the page.
+    """
+
+    def __init__(
+        self,
+        view: NotebookView,
+        claims: Mapping[str, ClaimView],
+        templates: Templates,
+        store: outputs.Store,
+        link: Callable[[str], str],
+    ) -> None:
+        self.view = view
+        self.claims = claims
+        self.templates = templates
+        self.store = store
+        self.link = link
+        self.spent = 0
+
+    def build(self) -> Body:
+        body = Body(markdown="")
+        parts: list[str] = []
+        for cell in self.view.cells:
+            if cell.kind == "markdown":
+                parts.append(self._prose(cell))
+            if not body.blocks:
+                self._place(body, parts, "head", self._head())
+            if cell.kind == "parameters":
+                self._place(body, parts, "command", self._command())
+            elif cell.kind not in _HIDDEN:
+                self._place(body, parts, f"cell-{cell.id}", self._cell(cell))
+        if "head" not in body.blocks:
+            self._place(body, parts, "head", self._head())
+        body.markdown = "\n\n".join(parts)
+        return body
+
+    def _place(self, body: Body, parts: list[str], name: str, block: Block) -> None:
+        body.blocks[name] = block
+        parts.append(placeholder(name))
+
+    def _prose(self, cell: Cell) -> str:
+        """The cell's Markdown, with the pictures attached to it as files."""
+        urls = {}
+        for name, bundle in cell.attachments.items():
+            for mime, content in bundle.items():
+                try:
+                    picture = base64.b64decode("".join(content))
+                except (binascii.Error, ValueError):
+                    continue
+                if mime in _SUFFIXES:
+                    urls[name] = self.store(picture, _SUFFIXES[mime])
+        source = _ATTACHMENT.sub(lambda found: urls.get(found[1], found[0]), cell.source)
+        return _FRAGMENT.sub(lambda found: f"{found[1]}#{_slug(found[2])})", source)
+
+    def _head(self) -> Block:
+        return Block(self.templates.render("head.html", view=self.view, link=self.link), "")
+
+    def _command(self) -> Block:
+        html = self.templates.render("command.html", view=self.view, link=self.link)
+        words = [f"{parameter.name} {parameter.help}" for parameter in self.view.parameters]
+        return Block(html, "\n".join(words))
+
+    def _cell(self, cell: Cell) -> Block:
+        shown = [
+            self._shown(cell, host, host.stages[stage], first=host is self.view.best)
+            for host in self.view.hosts
+            for stage in _TELLING[cell.kind]
+            if stage in host.stages
+        ]
+        first, others = None, shown
+        if shown and shown[0].host is self.view.best:
+            first, others = shown[0], shown[1:]
+        failures = self._failures(cell)
+        html = self.templates.render(
+            "cell.html",
+            cell=cell,
+            code=highlighted(cell),
+            first=first,
+            others=_grouped(first, others),
+            failures=failures,
+            anywhere=bool(self.view.best),
+        )
+        texts = [cell.caption, cell.code, first.output.text if first else "", *failures]
+        return Block(html, "\n".join(filter(None, texts)))
+
+    def _shown(self, cell: Cell, host: HostView, stage: Stage, *, first: bool) -> Shown:
+        """Renders what one run says of a cell; only the best host's outputs get much room."""
+        ran = stage.cells.get(cell.id)
+        main = first and stage.name == next(
+            (name for name in _TELLING[cell.kind] if name in host.stages), ""
+        )
+        room = outputs.INLINE if main else _OTHER
+        rendered = outputs.render(
+            ran.outputs if ran else [],
+            store=self.store,
+            verdict=self._verdict,
+            inline=room if self.spent < BUDGET else _SHORT,
+        )
+        self.spent += len(rendered.html)
+        changed = ran is not None and ran.source != cell.source
+        return Shown(
+            host=host,
+            stage=stage,
+            status=stage.status(cell.id) if ran else "not run",
+            code=highlighted(ran) if ran and changed else "",
+            output=rendered,
+        )
+
+    def _failures(self, cell: Cell) -> list[str]:
+        """What this preflight said when it was made to fail."""
+        best = self.view.best
+        if not best or "broken" not in best.stages:
+            return []
+        messages = [
+            terminal.plain(terminal.clean(str(entry.get("message") or "")))[:1000]
+            for entry in best["broken"].record.get("broken") or []
+            if entry.get("cell") == cell.id and entry.get("passed")
+        ]
+        return list(dict.fromkeys(filter(None, messages)))
+
+    def _verdict(self, settled: dict[str, Any]) -> str:
+        """What `settle` showed, as a badge that leads to the claim."""
+        view = self.claims.get(str(settled.get("claim")))
+        verdict = str(settled.get("verdict"))
+        saw = settled.get("saw")
+        return self.templates.render(
+            "settled.html",
+            id=str(settled.get("claim"))[:100],
+            view=view,
+            verdict=verdict if verdict in VERDICTS else "unsettled",
+            saw=[terminal.plain(terminal.clean(str(line)))[:1000] for line in saw[:20]]
+            if isinstance(saw, list)
+            else [],
+            link=self.link,
+        )
+
+
+def placeholder(name: str) -> str:
+    """The line of Markdown that keeps a block's place."""
+    return f'<div data-kb="{name}"></div>'
+
+
+def _grouped(first: Shown | None, others: list[Shown]) -> list[tuple[str, Shown]]:
+    """Other runs' outputs, those that say the same under one label, the first run's left out."""
+    said = (first.output.html, first.code, first.status) if first else None
+    groups: dict[tuple[str, str, str], tuple[list[str], Shown]] = {}
+    for shown in others:
+        key = (shown.output.html, shown.code, shown.status)
+        if key == said or (not shown.output.html and shown.status == "passed"):
+            continue
+        groups.setdefault(key, ([], shown))[0].append(shown.label)
+    return [(", ".join(labels), shown) for labels, shown in groups.values()]
+
+
+def _slug(fragment: str) -> str:
+    return str(slugify(case="lower")(unquote(fragment).replace("-", " "), "-"))

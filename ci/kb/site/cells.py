@@ -1,0 +1,102 @@
+"""The cells of a notebook as a reader sees them: bash as bash, without the magics around it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+from pygments import highlight
+from pygments.formatters.html import HtmlFormatter
+from pygments.lexers.python import PythonLexer
+from pygments.lexers.shell import BashLexer
+
+from kb.site import terminal
+
+_MAGIC = re.compile(r"%%(preflight|apply|verify|rollback|observe)\b[ \t]*(.*)(?:\n|$)")
+_LARGEST = 60_000  # characters of one cell
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of a notebook file.
+
+    `kind` is the magic's name for a bash cell, else `markdown`, `setup`, `parameters`, `injected`
+    or `python`.
+    """
+
+    id: str
+    kind: str
+    source: str
+    outputs: list[dict[str, Any]] = field(default_factory=list)
+    attachments: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @cached_property
+    def caption(self) -> str:
+        """The title on the magic line."""
+        found = _MAGIC.match(self.source)
+        return found[2].strip() if found else ""
+
+    @cached_property
+    def code(self) -> str:
+        """The code that a reader copies: of a bash cell everything below its magic line."""
+        found = _MAGIC.match(self.source)
+        return (self.source[found.end() :] if found else self.source).strip("\n")
+
+    @property
+    def is_bash(self) -> bool:
+        return _MAGIC.match(self.source) is not None
+
+
+def read(notebook: dict[str, Any]) -> list[Cell]:
+    """Reads the cells of a notebook in format 4."""
+    return [_cell(raw) for raw in notebook.get("cells", [])]
+
+
+def _cell(raw: dict[str, Any]) -> Cell:
+    source = raw.get("source", "")
+    source = "".join(source) if isinstance(source, list) else source
+    return Cell(
+        id=str(raw.get("id", "")),
+        kind=_kind(raw, source),
+        source=source,
+        outputs=raw.get("outputs") or [],
+        attachments=raw.get("attachments") or {},
+    )
+
+
+def _kind(raw: dict[str, Any], source: str) -> str:
+    if raw.get("cell_type") != "code":
+        return "markdown" if raw.get("cell_type") == "markdown" else "raw"
+    tags = raw.get("metadata", {}).get("tags", [])
+    for tag, kind in (
+        ("setup", "setup"),
+        ("parameters", "parameters"),
+        ("injected-parameters", "injected"),
+    ):
+        if tag in tags:
+            return kind
+    found = _MAGIC.match(source)
+    return found[1] if found else "python"
+
+
+def highlighted(cell: Cell) -> str:
+    """Returns the cell's code as an HTML block that the theme gives a copy button."""
+    code = terminal.plain(terminal.clean(cell.code))[:_LARGEST]
+    language = "bash" if cell.is_bash else "python"
+    spans = highlight(code, _lexer(language), _formatter())
+    return (
+        f'<div class="language-{language} highlight"><pre tabindex="0"><code>{spans}</code></pre>'
+        "</div>"
+    )
+
+
+@cache
+def _lexer(language: str) -> Any:
+    return BashLexer(stripnl=False) if language == "bash" else PythonLexer(stripnl=False)
+
+
+@cache
+def _formatter() -> Any:
+    return HtmlFormatter(nowrap=True)

@@ -1,0 +1,147 @@
+"""Reads the project through `kb.catalog`, `kb.runs` and `kb.claims`, and joins what they found."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mkdocs.exceptions import PluginError
+
+from kb import catalog, claims, runs
+from kb.site import cells
+from kb.site.cache import digest
+from kb.site.model import ClaimView, HostView, NotebookView, Seen, Settled, Site, Stage, ordered
+
+
+def load(root: Path) -> Site:
+    """Reads all there is to publish. Raises PluginError: one sentence with file and place."""
+    try:
+        notebooks = catalog.find(root)
+        recorded = claims.load(root)
+        claims.check_cited(recorded, notebooks)
+        found = runs.load_all(root)
+    except (catalog.CatalogError, claims.ClaimsError, runs.RunError) as error:
+        raise PluginError(str(error)) from error
+    by_notebook: dict[str, list[runs.Run]] = defaultdict(list)
+    for run in found:
+        by_notebook[run.notebook].append(run)
+    skips = _skips(root)
+    by_claim = {claim.id: claim for claim in recorded}
+    views = [
+        _view(root, notebook, by_notebook[str(notebook.path)], skips[str(notebook.path)], by_claim)
+        for notebook in notebooks
+    ]
+    return Site(
+        notebooks=tuple(views),
+        claims=_claims(recorded, list(zip(notebooks, views, strict=True))),
+        hosts=_hosts(root),
+    )
+
+
+def _view(
+    root: Path,
+    notebook: catalog.Notebook,
+    its_runs: Iterable[runs.Run],
+    skips: Mapping[str, Mapping[str, str]],
+    by_claim: Mapping[str, claims.Claim],
+) -> NotebookView:
+    stages: dict[str, dict[str, Stage]] = defaultdict(dict)
+    for run in its_runs:
+        stages[run.host][run.stage] = _stage(run, notebook)
+    hosts = [HostView(host, notebook.stages, found) for host, found in stages.items()]
+    hosts += [
+        HostView(host, notebook.stages, skipped=skip.get("reason", "no reason was recorded"))
+        for host, skip in skips.items()
+        if host not in stages
+    ]
+    path = str(notebook.path)
+    return NotebookView(
+        path=path,
+        kind=notebook.kind,
+        area=notebook.area,
+        name=notebook.name,
+        title=notebook.title,
+        summary=notebook.summary,
+        needs=tuple(notebook.needs),
+        parameters=tuple(notebook.parameters),
+        cells=tuple(cells.read(notebook.content)),
+        hosts=ordered(hosts),
+        beside=tuple(map(str, notebook.files)),
+        digest=digest(
+            path,
+            (root / path).read_bytes(),
+            *(stage.digest for host in ordered(hosts) for stage in host.stages.values()),
+            *(f"{host.name} {host.skipped}" for host in ordered(hosts)),
+            *(repr(by_claim[claim]) for claim in notebook.settles),
+        ),
+    )
+
+
+def _stage(run: runs.Run, notebook: catalog.Notebook) -> Stage:
+    fresh = run.is_fresh(notebook)
+    content = run.path.read_bytes()
+    return Stage(
+        name=run.stage,
+        record=run.metadata,
+        cells={cell.id: cell for cell in cells.read(run.nb())},
+        fresh=fresh,
+        digest=digest(str(fresh), content),
+    )
+
+
+def _skips(root: Path) -> dict[str, dict[str, dict[str, str]]]:
+    """By notebook and host: why it was not run there."""
+    found: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    for path in sorted((root / "build/runs").glob("*/*/*/*.skipped.json")):
+        host, kind, area, name = path.relative_to(root / "build/runs").parts
+        try:
+            skip = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            where = path.relative_to(root)
+            raise PluginError(f"{where}: not JSON: remove it and run again") from None
+        found[f"{kind}/{area}/{name.removesuffix('.skipped.json')}.ipynb"][host] = skip
+    return found
+
+
+def _claims(
+    recorded: Iterable[claims.Claim],
+    notebooks: Iterable[tuple[catalog.Notebook, NotebookView]],
+) -> tuple[ClaimView, ...]:
+    settled: dict[str, list[Settled]] = defaultdict(list)
+    for notebook, view in notebooks:
+        seen = _seen(view)
+        for claim, cell in notebook.settles.items():
+            settled[claim].append(Settled(view, cell, tuple(seen[claim])))
+    return tuple(ClaimView(claim, tuple(settled[claim.id])) for claim in recorded)
+
+
+def _seen(view: NotebookView) -> dict[str, list[Seen]]:
+    """By claim: what the runs of a notebook settled; flips show another world and do not count."""
+    seen: dict[str, list[Seen]] = defaultdict(list)
+    for host in view.hosts:
+        stage = host.main
+        if stage is None or stage.name == "flip":
+            continue
+        content = {
+            "cells": [{"id": cell.id, "outputs": cell.outputs} for cell in stage.cells.values()]
+        }
+        for found in claims.settled_in(content):
+            seen[found.claim].append(
+                Seen(host.name, stage, found.verdict, found.evidence, tuple(found.saw))
+            )
+    return seen
+
+
+def _hosts(root: Path) -> dict[str, dict[str, Any]]:
+    """`ci/hosts.toml` as it stands; `kb.hosts`, which checks it, needs what runs notebooks."""
+    path = root / "ci" / "hosts.toml"
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise PluginError(f"ci/hosts.toml: not TOML: {error}") from None

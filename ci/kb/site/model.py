@@ -1,0 +1,308 @@
+"""What the site shows: notebooks joined with their runs, claims joined with what was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+from kb.claims import VERDICTS, Claim, expected
+from kb.parameters import Parameter
+from kb.site.cells import Cell
+
+AREAS = {
+    "go": ("Go", "The toolchain, the runtime's defaults, and services written in Go."),
+    "cuda": ("CUDA", "Drivers, toolkits and programs for NVIDIA GPUs."),
+    "systemd": ("systemd", "Units, sandboxing, limits and control groups."),
+    "serving": ("Serving", "Running models and services under load."),
+    "training": ("Training", "Training jobs on GPU machines."),
+    "delivery": ("Delivery", "Building, shipping and updating services."),
+}
+
+# Of several hosts the one that answers best is shown first.
+_RANK = {"passed": 0, "partial": 1, "failed": 2, "stale": 3, "skipped": 4}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One run of a notebook on a host, as its record tells it."""
+
+    name: str
+    record: Mapping[str, Any]
+    cells: Mapping[str, Cell]
+    fresh: bool
+    digest: str
+
+    @property
+    def passed(self) -> bool:
+        return self.record.get("result") == "passed"
+
+    @property
+    def host(self) -> Mapping[str, Any]:
+        return self.record.get("host") or {}
+
+    @cached_property
+    def started(self) -> datetime | None:
+        try:
+            when = datetime.fromisoformat(str(self.record.get("started")))
+        except ValueError:
+            return None
+        return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+    @property
+    def error(self) -> str:
+        return str((self.record.get("error") or {}).get("message") or "")
+
+    @property
+    def error_cell(self) -> str:
+        return str((self.record.get("error") or {}).get("cell") or "")
+
+    def status(self, cell: str) -> str:
+        """`passed`, `failed` or `not run`, from our own record and nothing else."""
+        for entry in self.record.get("cells") or []:
+            if entry.get("id") == cell:
+                return str(entry.get("status"))
+        return "not run"
+
+    def duration(self, cell: str) -> float | None:
+        for entry in self.record.get("cells") or []:
+            if entry.get("id") == cell and isinstance(entry.get("duration"), int | float):
+                return float(entry["duration"])
+        return None
+
+
+@dataclass(frozen=True)
+class HostView:
+    """Everything known of one notebook on one host."""
+
+    name: str
+    expected: tuple[str, ...]
+    stages: Mapping[str, Stage] = field(default_factory=dict)
+    skipped: str = ""
+    skipped_when: str = ""
+
+    @property
+    def failed(self) -> list[str]:
+        return [name for name in self.expected if name in self.stages and not self[name].passed]
+
+    @property
+    def missing(self) -> list[str]:
+        return [name for name in self.expected if name not in self.stages]
+
+    @property
+    def stale(self) -> bool:
+        return any(not stage.fresh for stage in self.stages.values())
+
+    @property
+    def status(self) -> str:
+        """`passed`, `partial`, `failed`, `stale` or `skipped`."""
+        if not self.stages:
+            return "skipped"
+        if self.stale:
+            return "stale"
+        if self.failed:
+            return "failed"
+        return "partial" if self.missing else "passed"
+
+    @property
+    def main(self) -> Stage | None:
+        """The run whose outputs the page shows."""
+        for name in ("apply", "run", "again", "plan", "rollback"):
+            if name in self.stages:
+                return self.stages[name]
+        return next(iter(self.stages.values()), None)
+
+    @property
+    def when(self) -> datetime | None:
+        return max((s.started for s in self.stages.values() if s.started), default=None)
+
+    def __getitem__(self, stage: str) -> Stage:
+        return self.stages[stage]
+
+
+@dataclass(frozen=True)
+class NotebookView:
+    """A runbook or notebook with its cells and what came of it on each host.
+
+    `kind` is `runbooks` or `notebooks`; `path` and `beside` are relative to the project; `digest`
+    names everything that its page is made from.
+    """
+
+    path: str
+    kind: str
+    area: str
+    name: str
+    title: str
+    summary: str
+    needs: tuple[str, ...]
+    parameters: tuple[Parameter, ...]
+    cells: tuple[Cell, ...]
+    hosts: tuple[HostView, ...]
+    beside: tuple[str, ...]
+    digest: str
+
+    @property
+    def url(self) -> str:
+        """URL of the page from the site's root."""
+        return self.path.removesuffix(".ipynb") + "/"
+
+    @property
+    def best(self) -> HostView | None:
+        """The host whose run the page shows."""
+        return next((host for host in self.hosts if host.stages), None)
+
+    @property
+    def status(self) -> str:
+        """The best host's status; `skipped` where no host could run it, `never` without any."""
+        if self.best:
+            return self.best.status
+        return "skipped" if self.hosts else "never"
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A cell that settles a claim, and what it last said."""
+
+    notebook: NotebookView
+    cell: str
+    seen: tuple[Seen, ...]
+
+    @property
+    def url(self) -> str:
+        return f"{self.notebook.url}#cell-{self.cell}"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A verdict that one run reached."""
+
+    host: str
+    stage: Stage
+    verdict: str
+    evidence: str
+    saw: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ClaimView:
+    """A recorded claim and the cells that settle it."""
+
+    claim: Claim
+    settled: tuple[Settled, ...]
+
+    @property
+    def url(self) -> str:
+        return f"claims/{self.claim.id}/"
+
+    @property
+    def areas(self) -> list[str]:
+        return sorted({settled.notebook.area for settled in self.settled})
+
+    @property
+    def seen(self) -> list[Seen]:
+        return [seen for settled in self.settled for seen in settled.seen]
+
+    @property
+    def contradicted(self) -> list[Seen]:
+        """Runs of the present code that say otherwise than the record."""
+        return [
+            seen
+            for seen in self.seen
+            if seen.stage.fresh and seen.verdict != expected(self.claim, seen.host)
+        ]
+
+    @property
+    def when(self) -> datetime | None:
+        """When a run last reached the recorded verdict."""
+        times = [s.stage.started for s in self.seen if s.verdict == self.claim.verdict]
+        return max((time for time in times if time), default=None)
+
+
+@dataclass(frozen=True)
+class HostSummary:
+    """One host of `ci/hosts.toml`, with how many notebooks it has run."""
+
+    name: str
+    title: str
+    kind: str
+    offers: tuple[str, ...]
+    ran: int
+    passed: int
+    newest: datetime | None
+
+
+@dataclass(frozen=True)
+class Site:
+    """All there is to publish."""
+
+    notebooks: tuple[NotebookView, ...]
+    claims: tuple[ClaimView, ...]
+    hosts: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def areas(self) -> list[str]:
+        """Areas that have a notebook, in the order of `AREAS`, unknown ones last."""
+        known = list(AREAS)
+        found = {notebook.area for notebook in self.notebooks}
+        return sorted(
+            found, key=lambda area: (known.index(area) if area in known else len(known), area)
+        )
+
+    def area(self, area: str) -> list[NotebookView]:
+        """Runbooks first, then notebooks, by title."""
+        inside = [notebook for notebook in self.notebooks if notebook.area == area]
+        return sorted(inside, key=lambda n: (n.kind != "runbooks", n.title.lower()))
+
+    def recent(self, count: int) -> list[tuple[NotebookView, HostView]]:
+        """The newest runs, one line for each notebook and host."""
+        ran = [
+            (notebook, host) for notebook in self.notebooks for host in notebook.hosts if host.when
+        ]
+        return sorted(ran, key=lambda pair: pair[1].when or datetime.min, reverse=True)[:count]
+
+    def host_summaries(self) -> list[HostSummary]:
+        """The listed hosts, then those that only a record knows."""
+        ran: dict[str, list[HostView]] = {name: [] for name in self.hosts}
+        for notebook in self.notebooks:
+            for host in notebook.hosts:
+                if host.stages:
+                    ran.setdefault(host.name, []).append(host)
+        return [
+            HostSummary(
+                name=name,
+                title=str(self.hosts.get(name, {}).get("title", "")),
+                kind=str(self.hosts.get(name, {}).get("kind", "")),
+                offers=tuple(self.hosts.get(name, {}).get("offers", ())),
+                ran=len(views),
+                passed=sum(view.status == "passed" for view in views),
+                newest=max((view.when for view in views if view.when), default=None),
+            )
+            for name, views in ran.items()
+        ]
+
+    def verdict_counts(self) -> dict[str, int]:
+        counts = dict.fromkeys(VERDICTS, 0)
+        for view in self.claims:
+            counts[view.claim.verdict] = counts.get(view.claim.verdict, 0) + 1
+        return counts
+
+
+def area_title(area: str) -> str:
+    return AREAS.get(area, (area.replace("-", " ").capitalize(), ""))[0]
+
+
+def ordered(hosts: Iterable[HostView]) -> tuple[HostView, ...]:
+    """Best first; of two alike the newer."""
+    return tuple(
+        sorted(
+            hosts,
+            key=lambda host: (
+                _RANK[host.status],
+                len(host.missing),
+                -(host.when.timestamp() if host.when else 0.0),
+                host.name,
+            ),
+        )
+    )

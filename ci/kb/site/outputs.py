@@ -1,0 +1,240 @@
+"""Cell outputs, which nobody vouches for, made into HTML that can do no harm."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import html
+import json
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import nh3
+
+from kb.site import svg, terminal
+
+# Spelt out: kb.settle would bring IPython into every build of the site.
+SETTLED = "application/vnd.noble-runbooks.settled+json"
+
+INLINE = 16_000  # characters of one text output on a page
+SEARCHED = 4_000  # characters of one output in the search index
+TEXT_FILE = 2_000_000  # characters of one text output in a file beside the page
+HTML = 60_000  # characters of one HTML output; the parser's time grows with the square of depth
+IMAGE = 8_000_000  # bytes of one image
+
+_RASTER = {
+    "image/png": (b"\x89PNG\r\n\x1a\n", ".png"),
+    "image/jpeg": (b"\xff\xd8\xff", ".jpg"),
+    "image/gif": (b"GIF8", ".gif"),
+}
+_TEXT = ("text/plain", "text/markdown", "text/latex", "application/json")
+
+_TAGS = (
+    "a abbr b blockquote br caption code col colgroup dd del div dl dt em hr i ins kbd li mark ol p"
+    " pre q s samp small span strong sub sup table tbody td tfoot th thead tr u ul var"
+)
+_ATTRIBUTES = {"a": {"href"}, "th": {"colspan", "rowspan", "scope"}, "td": {"colspan", "rowspan"}}
+_DROPPED_WHOLE = {"script", "style", "iframe", "object", "template", "noscript", "title", "svg"}
+
+Store = Callable[[bytes, str], str]
+"""Takes a file's bytes and suffix, keeps them for the site, returns the URL from the page."""
+
+
+@dataclass
+class Rendered:
+    """One or more outputs as HTML, and as text for the search index."""
+
+    html: str = ""
+    text: str = ""
+
+
+def render(
+    outputs: Iterable[dict[str, Any]],
+    *,
+    store: Store,
+    verdict: Callable[[dict[str, Any]], str],
+    inline: int = INLINE,
+) -> Rendered:
+    """Renders the outputs of one cell in their order.
+
+    Args:
+        outputs: outputs in the notebook format, version 4.
+        store: keeps a file for the site.
+        verdict: renders what `settle` showed.
+        inline: characters of one text output that go on the page.
+    """
+    renderer = _Renderer(store, verdict, inline)
+    shown = [renderer.output(output) for output in _merged(outputs)]
+    return Rendered(
+        html="\n".join(one.html for one in shown if one.html),
+        text="\n".join(one.text[:SEARCHED] for one in shown if one.text),
+    )
+
+
+def _merged(outputs: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Joins neighbouring streams, as a terminal would show them."""
+    stream: list[str] = []
+    for output in outputs:
+        if output.get("output_type") == "stream":
+            stream.append(_joined(output.get("text", "")))
+            continue
+        if stream:
+            yield {"output_type": "stream", "text": "".join(stream)}
+            stream = []
+        yield output
+    if stream:
+        yield {"output_type": "stream", "text": "".join(stream)}
+
+
+def _joined(value: object) -> str:
+    """Multi-line strings may be stored as lists of lines."""
+    if isinstance(value, list):
+        return "".join(map(str, value))
+    return value if isinstance(value, str) else str(value)
+
+
+def _one_line(value: object, longest: int) -> str:
+    return terminal.plain(terminal.clean(_joined(value)))[:longest]
+
+
+def _notice(sentence: str) -> Rendered:
+    return Rendered(html=f'<p class="kb-notice">{html.escape(sentence)}</p>')
+
+
+def _block(inner: str) -> str:
+    # tabindex: a box that scrolls has to be reachable by keyboard.
+    return f'<pre class="kb-out" tabindex="0">{inner}</pre>'
+
+
+def _cut(text: str, size: int) -> tuple[str, str, str]:
+    """Splits into head, middle and tail, at line ends where lines are short enough."""
+    head_end = text.rfind("\n", size // 3, size * 2 // 3)
+    head_end = size * 2 // 3 if head_end < 0 else head_end
+    tail_start = text.find("\n", len(text) - size // 3, len(text) - size // 6)
+    tail_start = len(text) - size // 3 if tail_start < 0 else tail_start + 1
+    return text[:head_end], text[head_end:tail_start].strip("\n"), text[tail_start:]
+
+
+@dataclass
+class _Renderer:
+    store: Store
+    verdict: Callable[[dict[str, Any]], str]
+    inline: int
+
+    def output(self, output: dict[str, Any]) -> Rendered:
+        kind = output.get("output_type")
+        if kind == "stream":
+            return self.text(output["text"])
+        if kind == "error":
+            return self.error(output)
+        data = output.get("data")
+        return self.bundle(data) if isinstance(data, dict) and data else Rendered()
+
+    def bundle(self, data: dict[str, Any]) -> Rendered:
+        """Renders the one representation that says most."""
+        renderers: dict[str, Callable[[dict[str, Any]], Rendered]] = {
+            SETTLED: self.settled,
+            **dict.fromkeys(_RASTER, self.raster),
+            "image/svg+xml": self.svg,
+            "text/html": self.html,
+            **dict.fromkeys(_TEXT, self.any_text),
+        }
+        for mime, renderer in renderers.items():
+            if mime in data:
+                return renderer(data)
+        kinds = ", ".join(sorted(str(mime)[:60] for mime in data)[:5])
+        return _notice(f"An output of type {kinds} is not shown.")
+
+    def text(self, raw: str) -> Rendered:
+        text = terminal.clean(raw).strip("\n")
+        if not text.strip():
+            return Rendered()
+        searched = terminal.plain(text[: 2 * SEARCHED])
+        if len(text) <= self.inline:
+            return Rendered(html=_block(terminal.to_html(text)), text=searched)
+        head, left_out, tail = _cut(text, self.inline)
+        cut = len(text) > TEXT_FILE
+        file = terminal.plain(text[:TEXT_FILE]) + ("\n[cut here]\n" if cut else "\n")
+        url = html.escape(self.store(file.encode(), ".txt"))
+        said = f"{left_out.count(chr(10)) + 1:,} lines ({len(left_out):,} characters)"
+        which = "the first part" if cut else "the whole output"
+        return Rendered(
+            html=_block(terminal.to_html(head))
+            + f'<p class="kb-notice">{said} are left out here: <a href="{url}">{which}</a>.</p>'
+            + _block(terminal.to_html(tail)),
+            text=searched,
+        )
+
+    def any_text(self, data: dict[str, Any]) -> Rendered:
+        value = next(data[mime] for mime in _TEXT if mime in data)
+        if isinstance(value, dict):
+            value = json.dumps(value, indent=2, ensure_ascii=False)
+        return self.text(_joined(value))
+
+    def error(self, output: dict[str, Any]) -> Rendered:
+        said = _one_line(output.get("evalue", ""), 2000)
+        sentence = said or _one_line(output.get("ename", ""), 100) or "the cell failed"
+        traceback = output.get("traceback") or []
+        trace = "\n".join(map(str, traceback)) if isinstance(traceback, list) else str(traceback)
+        more = ""
+        if _one_line(trace, 10_000).strip() not in ("", sentence.strip()):
+            body = self.text(trace).html
+            more = f'<details class="kb-more"><summary>Traceback</summary>{body}</details>'
+        box = f'<div class="kb-error"><strong>Failed</strong> {html.escape(sentence)}</div>'
+        return Rendered(html=box + more, text=sentence)
+
+    def settled(self, data: dict[str, Any]) -> Rendered:
+        if not isinstance(data[SETTLED], dict):
+            return _notice("A verdict that cannot be read.")
+        text = _one_line(data.get("text/plain", ""), SEARCHED)
+        return Rendered(html=self.verdict(data[SETTLED]), text=text)
+
+    def raster(self, data: dict[str, Any]) -> Rendered:
+        mime = next(mime for mime in _RASTER if mime in data)
+        magic, suffix = _RASTER[mime]
+        try:
+            image = base64.b64decode(_joined(data[mime]))
+        except (binascii.Error, ValueError):
+            image = b""
+        if not image.startswith(magic) or len(image) > IMAGE:
+            return _notice(f"A picture ({mime}) is not shown: damaged or too large.")
+        size = ""
+        if suffix == ".png" and len(image) >= 24:
+            width, height = struct.unpack(">II", image[16:24])
+            if 0 < width < 20_000 and 0 < height < 20_000:
+                size = f' width="{width}" height="{height}"'
+        return self.image(self.store(image, suffix), data, size)
+
+    def svg(self, data: dict[str, Any]) -> Rendered:
+        drawing = svg.clean(_joined(data["image/svg+xml"]))
+        if drawing is None:
+            return _notice("A drawing (SVG) is not shown: damaged or too large.")
+        return self.image(self.store(drawing, ".svg"), data, "")
+
+    def image(self, url: str, data: dict[str, Any], size: str) -> Rendered:
+        described = _one_line(data.get("text/plain", ""), 200)
+        # Python's way of printing an object says nothing of the picture.
+        alt = "Picture drawn by this cell" if described[:1] in ("", "<") else described
+        return Rendered(
+            html=f'<img class="kb-image" src="{html.escape(url)}" alt="{html.escape(alt)}"{size}'
+            ' loading="lazy">',
+        )
+
+    def html(self, data: dict[str, Any]) -> Rendered:
+        source = terminal.plain(terminal.clean(_joined(data["text/html"])))
+        if len(source) > HTML:
+            return self.text(_joined(data.get("text/plain", source)))
+        safe = nh3.clean(
+            source,
+            tags=set(_TAGS.split()),
+            attributes=_ATTRIBUTES,
+            clean_content_tags=_DROPPED_WHOLE,
+            url_schemes={"http", "https", "mailto"},
+            link_rel="noopener noreferrer nofollow",
+        )
+        text = html.unescape(nh3.clean(safe.replace("<", " <"), tags=set()))
+        if not text.strip():
+            return Rendered()
+        return Rendered(html=f'<div class="kb-html" tabindex="0">{safe}</div>', text=text)

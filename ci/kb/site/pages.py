@@ -1,0 +1,187 @@
+"""The kinds of page that no Markdown file stands for."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+from mkdocs.structure.toc import AnchorLink, TableOfContents
+from mkdocs.utils import get_relative_url
+
+from kb.site import search
+from kb.site.body import Body, BodyBuilder
+from kb.site.cache import Cache, digest
+from kb.site.model import ClaimView, NotebookView
+from kb.site.render import Templates
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+
+OUTPUTS = "assets/outputs/"
+_PLACEHOLDER = re.compile(r'<div data-kb="([^"]+)"></div>')
+
+
+class NotebookFile(File):
+    """A notebook, which MkDocs takes for a page, so that links to the `.ipynb` lead to it."""
+
+    def is_documentation_page(self) -> bool:
+        return True
+
+
+class HtmlPage(Page):
+    """A page whose HTML is made from data."""
+
+    def __init__(  # noqa: PLR0913 - what a page consists of
+        self,
+        title: str,
+        file: File,
+        config: MkDocsConfig,
+        *,
+        html: str,
+        entries: list[dict[str, Any]],
+        anchors: set[str] | None = None,
+        toc: list[AnchorLink] | None = None,
+    ) -> None:
+        super().__init__(title, file, config)
+        self.entries = entries
+        self._html = html
+        self._anchors = anchors or set()
+        self._toc = toc or []
+
+    def read_source(self, config: MkDocsConfig) -> None:
+        self.markdown = ""
+        self.meta = {"title": self.title, "search": {"exclude": True}}
+
+    def render(self, config: MkDocsConfig, files: Files) -> None:
+        self.content = self._html
+        self.toc = TableOfContents(self._toc)
+        self.present_anchor_ids = self._anchors
+
+
+class NotebookPage(Page):
+    """A notebook's page, taken from the cache where nothing that goes into it has changed."""
+
+    def __init__(  # noqa: PLR0913 - what a page is made of
+        self,
+        view: NotebookView,
+        file: File,
+        config: MkDocsConfig,
+        *,
+        claims: Mapping[str, ClaimView],
+        templates: Templates,
+        cache: Cache,
+        tools: str,
+    ) -> None:
+        super().__init__(view.title, file, config)
+        self.view = view
+        self.entries: list[dict[str, Any]] = []
+        self.assets: dict[str, int] = {}
+        self._claims = claims
+        self._templates = templates
+        self._cache = cache
+        self._tools = tools
+
+    def read_source(self, config: MkDocsConfig) -> None:
+        self.markdown = ""  # made in render, where it can come from the cache
+        self.meta = {
+            "title": self.view.title,
+            "description": self.view.summary,
+            "search": {"exclude": True},
+        }
+
+    def render(self, config: MkDocsConfig, files: Files) -> None:
+        key = digest(self._tools, self.view.digest, self.url)
+        kept = self._cache.load(key)
+        if kept is None:
+            kept = self._rendered(config, files)
+            if kept.pop("clean"):
+                self._cache.save(key, kept)
+        self.content = kept["content"]
+        self.entries = kept["entries"]
+        self.assets = kept["files"]
+        self.toc = TableOfContents([_from_kept(item) for item in kept["toc"]])
+        self.present_anchor_ids = set(kept["anchors"])
+        targets = {file.src_uri: file for file in files.documentation_pages()}
+        self.links_to_anchors = {targets[uri]: links for uri, links in kept["links"].items()}
+
+    def _rendered(self, config: MkDocsConfig, files: Files) -> dict[str, Any]:
+        """Renders the page with MkDocs' own Markdown, then puts the blocks in their places."""
+        assets: dict[str, int] = {}
+
+        def store(content: bytes, suffix: str) -> str:
+            name = self._cache.keep(content, suffix)
+            assets[name] = len(content)
+            return self.link(OUTPUTS + name)
+
+        body = BodyBuilder(self.view, self._claims, self._templates, store, self.link).build()
+        self.markdown = body.markdown
+        with _Warnings() as warnings:
+            super().render(config, files)
+        prose = self.content or ""
+        self._check(body, prose)
+        texts = {name: block.text for name, block in body.blocks.items()}
+        anchors = self.present_anchor_ids or set()
+        anchors |= {name for name in body.blocks if name.startswith("cell-")} | {"command"}
+        return {
+            "clean": not warnings.seen,
+            "content": _PLACEHOLDER.sub(
+                lambda found: body.blocks[found[1]].html if found[1] in body.blocks else found[0],
+                prose,
+            ),
+            "entries": search.entries(self.url, self.view.title, prose, texts),
+            "files": assets,
+            "toc": [_to_keep(item) for item in self.toc],
+            "anchors": sorted(anchors),
+            "links": {file.src_uri: links for file, links in (self.links_to_anchors or {}).items()},
+        }
+
+    def link(self, url: str) -> str:
+        """Turns a URL from the site's root into one from this page."""
+        return get_relative_url(url, self.url)
+
+    def _check(self, body: Body, prose: str) -> None:
+        found = _PLACEHOLDER.findall(prose)
+        lost = next((name for name in body.blocks if found.count(name) != 1), None)
+        if lost:
+            raise PluginError(
+                f"{self.view.path}: {lost} does not come out as a block of its own; close the"
+                " fence, list or HTML element that the Markdown cell before it leaves open."
+            )
+
+
+class _Warnings(logging.Handler):
+    """Notes whether MkDocs warned; a page with a warning must warn again in the next build."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.seen = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen = True
+
+    def __enter__(self) -> _Warnings:
+        logging.getLogger("mkdocs.structure.pages").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("mkdocs.structure.pages").removeHandler(self)
+
+
+def _to_keep(item: AnchorLink) -> dict[str, Any]:
+    return {
+        "title": item.title,
+        "id": item.id,
+        "level": item.level,
+        "children": [_to_keep(child) for child in item.children],
+    }
+
+
+def _from_kept(kept: Mapping[str, Any]) -> AnchorLink:
+    item = AnchorLink(kept["title"], kept["id"], kept["level"])
+    item.children = [_from_kept(child) for child in kept["children"]]
+    return item

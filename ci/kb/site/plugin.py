@@ -1,0 +1,291 @@
+"""The MkDocs plugin: adds a page for everything there is to publish. It executes nothing."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mkdocs.config import config_options as options
+from mkdocs.config.base import Config
+from mkdocs.exceptions import PluginError
+from mkdocs.plugins import BasePlugin, event_priority
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.toc import AnchorLink
+
+from kb.site import ledger, load, search
+from kb.site.cache import Cache, digest
+from kb.site.model import AREAS, NotebookView, area_title
+from kb.site.pages import OUTPUTS, HtmlPage, NotebookFile, NotebookPage
+from kb.site.render import HERE, Templates
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.livereload import LiveReloadServer
+    from mkdocs.structure.pages import Page
+
+RECENT = 8  # runs on the home page
+_MARKER = re.compile(r"<!-- kb:([\w-]+) -->")
+_SOURCES = (".py", ".html")
+_RENDERERS = ("mkdocs", "mkdocs-material", "markdown", "pymdown-extensions", "pygments", "nh3")
+
+
+class SiteConfig(Config):  # type: ignore[no-untyped-call]
+    """Options of the plugin in `mkdocs.yml`."""
+
+    root = options.Type(str, default=".")
+    """The project, relative to `mkdocs.yml`: where runbooks, notebooks and docs/claims are."""
+    cache = options.Type(str, default="build/cache/site")
+    """What is kept between builds, relative to the project."""
+
+
+class SitePlugin(BasePlugin[SiteConfig]):  # type: ignore[no-untyped-call]
+    """Publishes runbooks, notebooks, their runs, and the claims they settle."""
+
+    def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
+        base = Path(config.config_file_path).parent if config.config_file_path else Path.cwd()
+        self.root = (base / self.config.root).resolve()
+        self.cache = Cache(self.root / self.config.cache)
+        self.templates = Templates(self.cache.templates)
+        self.site = load.load(self.root)
+        self.pages: list[NotebookPage | HtmlPage] = []
+        return config
+
+    def on_files(self, files: Files, *, config: MkDocsConfig) -> Files:
+        self._add_assets(files, config)
+        notebooks = [self._add_notebook(view, files, config) for view in self.site.notebooks]
+        self._add_areas(files, config)
+        self._add_claims(files, config)
+        tools = self._tools(files, config)
+        claims = {view.claim.id: view for view in self.site.claims}
+        for view, file in zip(self.site.notebooks, notebooks, strict=True):
+            page = NotebookPage(
+                view,
+                file,
+                config,
+                claims=claims,
+                templates=self.templates,
+                cache=self.cache,
+                tools=tools,
+            )
+            self.pages.append(page)
+        if config.nav is None:
+            config.nav = self._nav(files)
+        return files
+
+    def on_env(self, env: Environment, *, config: MkDocsConfig, files: Files) -> Environment:
+        # Compiling the theme's templates takes longer than rendering sixty pages with them.
+        env.bytecode_cache = self.templates.bytecode
+        # Now that every page has been rendered, its pictures are known.
+        pages = [page for page in self.pages if isinstance(page, NotebookPage)]
+        for name in sorted({name for page in pages for name in page.assets}):
+            path = str(self.cache.files / name)
+            files.append(_file(config, OUTPUTS + name, abs_src_path=path))
+        return env
+
+    def on_page_content(
+        self, html: str, *, page: Page, config: MkDocsConfig, files: Files
+    ) -> str | None:
+        """Fills the markers that pages written by hand leave for generated parts."""
+        if isinstance(page, NotebookPage | HtmlPage):
+            return None
+
+        def fill(found: re.Match[str]) -> str:
+            parts = {
+                "areas": self._areas_list,
+                "recent": self._recent,
+                "verdicts": self._verdicts,
+                "hosts": self._hosts,
+            }
+            if found[1] not in parts:
+                known = ", ".join(parts)
+                raise PluginError(
+                    f"docs/{page.file.src_uri}: nothing fills <!-- kb:{found[1]} -->; known are"
+                    f" {known}."
+                )
+            return parts[found[1]](page.url)
+
+        return _MARKER.sub(fill, html)
+
+    @event_priority(-100)  # after the theme's search plugin has written its index
+    def on_post_build(self, *, config: MkDocsConfig) -> None:
+        index = Path(config.site_dir) / "search" / "search_index.json"
+        if index.is_file():
+            search.extend_index(index, (entry for page in self.pages for entry in page.entries))
+        self.cache.prune()
+
+    def on_serve(
+        self, server: LiveReloadServer, *, config: MkDocsConfig, builder: Any
+    ) -> LiveReloadServer:
+        for part in ("runbooks", "notebooks", "build/runs"):
+            if (self.root / part).is_dir():
+                server.watch(str(self.root / part))
+        return server
+
+    def _add_assets(self, files: Files, config: MkDocsConfig) -> None:
+        for name in ("kb.css", "kb.js"):
+            content = (HERE / "assets" / name).read_bytes()
+            stem, suffix = name.split(".")
+            # The name changes with the content, so that no browser keeps an old one.
+            uri = f"assets/{stem}.{digest(content)[:8]}.{suffix}"
+            files.append(_file(config, uri, content=content))
+            (config.extra_css if suffix == "css" else config.extra_javascript).append(uri)
+
+    def _add_notebook(self, view: NotebookView, files: Files, config: MkDocsConfig) -> File:
+        file = NotebookFile(
+            view.path,
+            src_dir=str(self.root),
+            dest_dir=config.site_dir,
+            use_directory_urls=config.use_directory_urls,
+            inclusion=InclusionLevel.INCLUDED,
+        )
+        files.append(file)
+        source = str(self.root / view.path)
+        download = _file(config, f"{view.path}.download", abs_src_path=source)
+        download.dest_uri = f"{view.url}{view.name}.ipynb"
+        files.append(download)
+        for beside in view.beside:
+            if files.get_file_from_path(beside) is None:
+                path = str(self.root / beside)
+                files.append(_file(config, beside, abs_src_path=path))
+        return file
+
+    def _add_areas(self, files: Files, config: MkDocsConfig) -> None:
+        for area in self.site.areas:
+            notebooks = self.site.area(area)
+            claims = [view for view in self.site.claims if area in view.areas]
+            counts: dict[str, int] = {}
+            for claim in claims:
+                counts[claim.claim.verdict] = counts.get(claim.claim.verdict, 0) + 1
+            groups = [
+                ("Runbooks", "runbooks", [n for n in notebooks if n.kind == "runbooks"]),
+                ("Notebooks", "notebooks", [n for n in notebooks if n.kind == "notebooks"]),
+            ]
+            self._add_page(
+                files,
+                config,
+                uri=f"areas/{area}/index.md",
+                title=area_title(area),
+                template="area.html",
+                text=AREAS.get(area, ("", ""))[1],
+                toc=[AnchorLink(h, anchor, 2) for h, anchor, inside in groups if inside],
+                area=area,
+                about=AREAS.get(area, ("", ""))[1],
+                groups=groups,
+                heading="Title",
+                claims=claims,
+                counts=counts,
+            )
+
+    def _add_claims(self, files: Files, config: MkDocsConfig) -> None:
+        self._add_page(
+            files,
+            config,
+            uri="claims/index.md",
+            title="Claims",
+            template="ledger.html",
+            text="Every sentence that was put to the test: the ledger of verdicts.",
+            anchors={view.claim.id for view in self.site.claims},
+            claims=self.site.claims,
+            counts=self.site.verdict_counts(),
+            areas=sorted({area for view in self.site.claims for area in view.areas}),
+            sources=sorted({view.claim.source.split()[0] for view in self.site.claims}),
+        )
+        for view in self.site.claims:
+            claim = view.claim
+            page_url = (config.site_url or "/").rstrip("/") + "/" + view.url
+            told = (claim.says, claim.truth, claim.instead, claim.would_settle)
+            file = self._add_page(
+                files,
+                config,
+                uri=f"claims/{claim.id}.md",
+                title=claim.says.rstrip(".").replace("`", ""),
+                template="claim.html",
+                text="\n".join([*filter(None, told), *(s for seen in view.seen for s in seen.saw)]),
+                view=view,
+                review=ledger.review(view, url=page_url, author=config.site_name),
+            )
+            file.inclusion = InclusionLevel.NOT_IN_NAV
+        content = ledger.as_json(self.site)
+        files.append(_file(config, "claims/ledger.json", content=content))
+
+    def _add_page(  # noqa: PLR0913 - what a page consists of
+        self,
+        files: Files,
+        config: MkDocsConfig,
+        *,
+        uri: str,
+        title: str,
+        template: str,
+        text: str,
+        toc: list[AnchorLink] | None = None,
+        anchors: set[str] | None = None,
+        **values: Any,
+    ) -> File:
+        file = _file(config, uri, content="")
+        files.append(file)
+        html = self.templates.render(template, link=self.templates.linker(file.url), **values)
+        entries = [search.entry(file.url, title, search.lines(text, {title}))]
+        page = HtmlPage(title, file, config, html=html, entries=entries, anchors=anchors, toc=toc)
+        self.pages.append(page)
+        return file
+
+    def _nav(self, files: Files) -> list[Any]:
+        """Pages written by hand around the areas, for readers in the order they come."""
+
+        def there(*uris: str) -> list[str]:
+            return [uri for uri in uris if files.get_file_from_path(uri)]
+
+        areas = [
+            {
+                area_title(area): [
+                    f"areas/{area}/index.md",
+                    *(view.path for view in self.site.area(area)),
+                ]
+            }
+            for area in self.site.areas
+        ]
+        last = there("verdicts.md", "hosts.md", "write.md")
+        return [*there("index.md", "run.md"), *areas, "claims/index.md", *last]
+
+    def _tools(self, files: Files, config: MkDocsConfig) -> str:
+        """Names everything but the notebook itself that decides how its page comes out."""
+        own = [path.read_bytes() for path in sorted(HERE.rglob("*")) if path.suffix in _SOURCES]
+        return digest(
+            *own,
+            *(version(name) for name in _RENDERERS),
+            repr((config.markdown_extensions, config.mdx_configs, config.validation)),
+            # Links are checked and resolved against these.
+            "\n".join(sorted(file.src_uri for file in files)),
+        )
+
+    def _areas_list(self, url: str) -> str:
+        areas = [
+            {
+                "name": area,
+                "about": AREAS.get(area, ("", ""))[1],
+                "runbooks": sum(n.kind == "runbooks" for n in self.site.area(area)),
+                "notebooks": sum(n.kind == "notebooks" for n in self.site.area(area)),
+            }
+            for area in self.site.areas
+        ]
+        return self._part("areas.html", url, areas=areas)
+
+    def _recent(self, url: str) -> str:
+        return self._part("recent.html", url, runs=self.site.recent(RECENT))
+
+    def _verdicts(self, url: str) -> str:
+        return self._part("verdicts.html", url, counts=self.site.verdict_counts())
+
+    def _hosts(self, url: str) -> str:
+        return self._part("hosts.html", url, hosts=self.site.host_summaries())
+
+    def _part(self, template: str, url: str, **values: Any) -> str:
+        return self.templates.render(template, link=self.templates.linker(url), **values)
+
+
+def _file(config: MkDocsConfig, uri: str, **source: Any) -> File:
+    """A file of ours, which no `exclude_docs` in mkdocs.yml is meant for."""
+    return File.generated(config, uri, inclusion=InclusionLevel.INCLUDED, **source)

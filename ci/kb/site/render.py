@@ -1,0 +1,95 @@
+"""The site's own templates, and the small ways of saying things that they share."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from mkdocs.utils import get_relative_url
+
+from kb.parameters import is_secret
+from kb.site import command
+from kb.site.model import area_title
+
+HERE = Path(__file__).parent
+
+_CODE = re.compile(r"`([^`]+)`")
+STATUS = {
+    "passed": "Passed",
+    "failed": "Failed",
+    "partial": "Partly run",
+    "stale": "Stale",
+    "skipped": "Skipped",
+    "never": "Never run",
+}
+
+
+class Templates:
+    """Renders the templates of this package, every value escaped."""
+
+    def __init__(self, bytecode: Path) -> None:
+        self.bytecode = FileSystemBytecodeCache(str(bytecode))
+        self._environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            bytecode_cache=self.bytecode,
+        )
+        self._environment.filters.update(
+            prose=prose, when=when, day=day, seconds=seconds, area=area_title
+        )
+        self._environment.globals.update(STATUS=STATUS, command=command)
+        self._environment.tests["secret"] = is_secret
+
+    def render(self, name: str, **values: Any) -> str:
+        return self._environment.get_template(name).render(**values)
+
+    @staticmethod
+    def linker(url: str) -> Callable[[str], str]:
+        """Returns what turns a URL from the site's root into one from the page at `url`."""
+        return lambda target: get_relative_url(target, url)
+
+
+def prose(text: object) -> Markup:
+    """A sentence from a claim or a record: plain text in which backticks mark code."""
+    escaped = html.escape(str(text).strip())
+    return Markup(_CODE.sub(r"<code>\1</code>", escaped))  # noqa: S704 - escaped one line above
+
+
+def when(moment: datetime | None) -> Markup:
+    """A point in time, in UTC, as a `time` element."""
+    if moment is None:
+        return Markup("at an unknown time")
+    utc = moment.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        utc.strftime("%Y-%m-%dT%H:%M:%SZ"), f"{utc.day} {utc:%b %Y, %H:%M} UTC"
+    )
+
+
+def day(moment: datetime | None) -> Markup:
+    """The same without the hour."""
+    if moment is None:
+        return Markup("at an unknown time")
+    utc = moment.astimezone(UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        utc.strftime("%Y-%m-%dT%H:%M:%SZ"), f"{utc.day} {utc:%b %Y}"
+    )
+
+
+def seconds(duration: object) -> str:
+    """A duration as a person says it."""
+    if not isinstance(duration, int | float):
+        return ""
+    if duration < 10:
+        return f"{duration:.1f} s"
+    if duration < 120:
+        return f"{duration:.0f} s"
+    return f"{duration / 60:.0f} min"
