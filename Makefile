@@ -43,6 +43,11 @@ test: ## run the tests
 test-here:
 	@$(bin)/pytest tests -n $(JOBS) $(ARGS)
 
+.PHONY: engine engine-here
+engine: ## a Docker engine that answers, and the image of debian-13
+	@$(setup) $@ engine
+engine-here: ;
+
 .PHONY: lint lint-here
 lint: ## run the lints alone
 	@$(setup) $@

@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Static files, with the site's own page for what is not there, and no line for each request."""
+    """Static files; the site's own page for what is not there; no line for each request."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
         pass

@@ -12,11 +12,14 @@ readonly target=$1 needs=" ${*:2} "
 
 needs() { [[ "$needs" == *" $1 "* ]]; }
 
+wants_debian() { [[ -n "$use_container" || "$target" == test || " ${ON:-} " == *" debian-13 "* ]]; }
+
 bring() {
     ensure_python
     if needs engine || [[ -n "$use_container" ]]; then
         ensure_engine make "$target"
-        ci/setup/debian-13.sh
+        # Here rather than when the first notebook asks for it: it takes a minute, and says so.
+        if wants_debian; then ci/setup/debian-13.sh; fi
     fi
     if needs browser && [[ -z "$use_container" ]]; then ensure_browser; fi
 }

@@ -1,0 +1,198 @@
+"""The style rules of notebooks. Each takes one and yields what breaks the rule, in sentences."""
+
+import re
+from collections.abc import Iterator
+
+from kb.catalog import MAGIC, Notebook, source
+from kb.format import NAME, RANDOM
+
+RUNBOOK_SECTIONS = (
+    "Before you start",
+    "Parameters",
+    "Preflight",
+    "Steps",
+    "Verify",
+    "Roll back",
+)
+# Which magics a section of a runbook may hold; looking is allowed everywhere.
+SECTION_OF = {
+    "preflight": "Preflight",
+    "apply": "Steps",
+    "verify": "Verify",
+    "rollback": "Roll back",
+}
+MODE = 'mode: str = "plan"  # plan, apply or rollback'
+LONGEST_CELL = 45  # lines; what fits on a screen beside its prose
+# A shell that bypasses the magics, and with them errexit, pipefail and the closed stdin.
+RAW_SHELL = re.compile(r"(?m)^\s*(!|%sx\b|%system\b|%%(bash|sh|script|sx|!)|.*\bos\.system\()")
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def code_cells(notebook: Notebook) -> list[dict]:
+    return [cell for cell in notebook.cells if cell["cell_type"] == "code"]
+
+
+def sections(notebook: Notebook) -> Iterator[tuple[str, dict]]:
+    """Every cell with the second-level heading that it stands under."""
+    section = ""
+    for cell in notebook.cells:
+        if cell["cell_type"] == "markdown":
+            headings = re.findall(r"(?m)^## (.+)$", source(cell))
+            section = headings[-1] if headings else section
+        yield section, cell
+
+
+def title_and_summary(notebook: Notebook) -> Iterator[str]:
+    text = source(notebook.cells[0])
+    blocks = text.split("\n\n")
+    if not re.match(r"# \S", text):
+        yield "the first cell must begin with `# Title`"
+    if len(blocks) != 2 or not blocks[1].strip() or blocks[1].lstrip().startswith("#"):
+        yield "the first cell must be the title and one paragraph, which becomes the summary"
+    for cell in notebook.cells[1:]:
+        if cell["cell_type"] == "markdown" and re.search(r"(?m)^# ", source(cell)):
+            yield f"cell `{cell['id']}` has a second title: use ## or ### for headings"
+
+
+def sections_in_order(notebook: Notebook) -> Iterator[str]:
+    headings = [
+        heading
+        for cell in notebook.cells
+        if cell["cell_type"] == "markdown"
+        for heading in re.findall(r"(?m)^## (.+)$", source(cell))
+    ]
+    if notebook.kind == "runbooks" and tuple(headings) != RUNBOOK_SECTIONS:
+        yield (
+            f"the sections must be {', '.join(RUNBOOK_SECTIONS)}, in this order;"
+            f" they are {', '.join(headings)}"
+        )
+    if notebook.kind == "notebooks" and headings[:1] != ["Before you start"]:
+        yield "the first section must be `## Before you start`"
+
+
+def setup_cell(notebook: Notebook) -> Iterator[str]:
+    first = code_cells(notebook)[:1]
+    if not first or tags(first[0]) != ["setup"] or source(first[0]) != "%load_ext kb":
+        yield "the first code cell must be tagged `setup` and read exactly `%load_ext kb`"
+
+
+def parameters_cell(notebook: Notebook) -> Iterator[str]:
+    tagged = [cell for cell in notebook.cells if "parameters" in tags(cell)]
+    if len(tagged) > 1:
+        yield "two cells are tagged `parameters`: papermill would inject behind the first only"
+    if notebook.kind == "runbooks" and (not tagged or source(tagged[0]).splitlines()[0] != MODE):
+        yield f"the parameters cell must begin with `{MODE}`: plan changes nothing by default"
+    for cell in tagged:
+        number = notebook.cells.index(cell)
+        before = notebook.cells[number - 1]
+        if before["cell_type"] != "markdown" or "## Parameters" not in source(before):
+            yield "the parameters cell must follow a cell with the heading `## Parameters`"
+
+
+def no_raw_shell(notebook: Notebook) -> Iterator[str]:
+    for cell in code_cells(notebook):
+        text = source(cell)
+        # In a bash cell a leading `!` is bash's own negation.
+        if MAGIC.match(text) is None and RAW_SHELL.search(text):
+            yield (
+                f"cell `{cell['id']}` runs a raw shell, where a failing command goes unnoticed:"
+                " use %%observe, or bash(...) from kb"
+            )
+
+
+def known_magics(notebook: Notebook) -> Iterator[str]:
+    for cell in code_cells(notebook):
+        first = source(cell).split("\n", 1)[0]
+        match = MAGIC.fullmatch(first)
+        if first.startswith("%%") and match is None:
+            yield f"cell `{cell['id']}` begins with `{first.split()[0]}`, which is no magic of kb"
+        if match and not match[2].strip():
+            yield f"cell `{cell['id']}`: %%{match[1]} needs a title, such as `%%{match[1]} Unpack`"
+        if match and notebook.kind == "notebooks" and match[1] not in ("observe", "preflight"):
+            yield f"cell `{cell['id']}`: a notebook only looks; %%{match[1]} is for runbooks"
+
+
+def magics_in_their_sections(notebook: Notebook) -> Iterator[str]:
+    if notebook.kind != "runbooks":
+        return
+    seen = set()
+    for section, cell in sections(notebook):
+        match = MAGIC.match(source(cell)) if cell["cell_type"] == "code" else None
+        if match is None or match[1] == "observe":
+            continue
+        seen.add(match[1])
+        if section != SECTION_OF[match[1]]:
+            yield (
+                f"cell `{cell['id']}`: %%{match[1]} belongs under `## {SECTION_OF[match[1]]}`,"
+                f" not under `## {section}`"
+            )
+    for magic in SECTION_OF:
+        if magic not in seen:
+            yield f"it has no %%{magic} cell: a runbook needs each of the four kinds"
+
+
+def preflights_can_fail(notebook: Notebook) -> Iterator[str]:
+    broken = {case["cell"] for case in notebook.metadata.get("broken", [])}
+    for cell in code_cells(notebook):
+        match = MAGIC.match(source(cell))
+        if match and match[1] == "preflight" and cell["id"] not in broken:
+            yield (
+                f"cell `{cell['id']}`: no case makes this preflight fail;"
+                " add one to `broken` in the metadata"
+            )
+
+
+def changes_are_declared(notebook: Notebook) -> Iterator[str]:
+    for cell in code_cells(notebook):
+        lines = source(cell).splitlines()
+        match = MAGIC.match(lines[0]) if lines else None
+        if match is None or match[1] != "apply":
+            continue
+        if not re.match(r"# changes: [/$\"]\S*", lines[1] if len(lines) > 1 else ""):
+            yield (
+                f"cell `{cell['id']}`: an %%apply cell begins with what it changes,"
+                " such as `# changes: /etc/x.conf  the settings`"
+            )
+
+
+def short_cells(notebook: Notebook) -> Iterator[str]:
+    for cell in code_cells(notebook):
+        length = len(source(cell).splitlines())
+        if length > LONGEST_CELL:
+            yield (
+                f"cell `{cell['id']}` has {length} lines (at most {LONGEST_CELL}):"
+                " divide it, or move the program to a file beside the notebook"
+            )
+
+
+def ids_mean_something(notebook: Notebook) -> Iterator[str]:
+    for cell in notebook.cells:
+        if not NAME.fullmatch(cell["id"]) or RANDOM.fullmatch(cell["id"]):
+            yield f"cell `{cell['id']}` needs an id of lower-case words (make fmt gives it one)"
+
+
+def verdicts_can_flip(notebook: Notebook) -> Iterator[str]:
+    if notebook.settles and not notebook.metadata.get("flips"):
+        yield (
+            "it settles claims, and no case shows that a verdict can change:"
+            " add one to `flips` in the metadata"
+        )
+
+
+RULES = (
+    title_and_summary,
+    sections_in_order,
+    setup_cell,
+    parameters_cell,
+    no_raw_shell,
+    known_magics,
+    magics_in_their_sections,
+    preflights_can_fail,
+    changes_are_declared,
+    short_cells,
+    ids_mean_something,
+    verdicts_can_flip,
+)

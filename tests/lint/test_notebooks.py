@@ -1,0 +1,181 @@
+"""The format gate and the style rules, over every notebook and over broken copies of a good one."""
+
+import copy
+import difflib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from kb import catalog
+from kb.catalog import Notebook
+from kb.format import canonical
+from rules import RULES
+from shell import check_cells
+
+# What people start from must pass as it stands, so the templates are notebooks to every test.
+TEMPLATES = {kind: Path("ci/templates") / f"{kind}.ipynb" for kind in catalog.KINDS}
+FILES = [*catalog.paths(ROOT), *TEMPLATES.values()]
+
+
+def read(path: Path, directory: Path) -> Notebook:
+    """The notebook at ``path``; a template as a notebook of its kind, made in ``directory``."""
+    if path not in TEMPLATES.values():
+        return catalog.read(ROOT, path)
+    target = Path(path.stem, "area", "name.ipynb")
+    (directory / target).parent.mkdir(parents=True)
+    shutil.copy(ROOT / path, directory / target)
+    return catalog.read(directory, target)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_format(path: Path) -> None:
+    text = (ROOT / path).read_text(encoding="utf-8")
+    wanted = canonical(text)
+    difference = difflib.unified_diff(
+        text.splitlines(), wanted.splitlines(), "committed", "make fmt", lineterm="", n=1
+    )
+    assert text == wanted, f"{path}: not in the committed format; run `make fmt`:\n" + "\n".join(
+        list(difference)[:20]
+    )
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_style(path: Path, rule: Callable, tmp_path: Path) -> None:
+    assert [f"{path}: {problem}" for problem in rule(read(path, tmp_path))] == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_bash(path: Path, tmp_path: Path) -> None:
+    problems = list(check_cells(read(path, tmp_path), tmp_path))
+    assert not problems, "\n".join(problems)
+
+
+def test_the_formatter_mends_what_an_editor_leaves() -> None:
+    text = (ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8")
+    edited = json.loads(text)
+    edited["metadata"]["widgets"] = {"state": 1}
+    edited["metadata"]["language_info"]["version"] = "3.12.1"
+    for cell in edited["cells"]:
+        cell["metadata"]["collapsed"] = True
+        if cell["cell_type"] == "code":
+            cell["execution_count"] = 3
+            cell["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "hello"}]
+    write = next(cell for cell in edited["cells"] if cell["id"] == "write")
+    write["id"] = "0f3ac91b"
+    mended = canonical(json.dumps(edited))
+    assert mended == text.replace('"id": "write"', '"id": "write-the-message"')
+    assert canonical(mended) == mended
+
+
+def test_ids_stay_unique_when_they_are_made() -> None:
+    notebook = json.loads((ROOT / TEMPLATES["notebooks"]).read_text(encoding="utf-8"))
+    notebook["cells"] += [copy.deepcopy(notebook["cells"][-1]) for _ in range(2)]
+    ids = [cell["id"] for cell in json.loads(canonical(json.dumps(notebook)))["cells"]]
+    assert ids[-3:] == ["os-release", "the-system-s-own", "the-system-s-own-2"]
+
+
+def edit_title(cells: list[dict]) -> None:
+    cells[0]["source"] = ["## No title"]
+
+
+def edit_summary(cells: list[dict]) -> None:
+    cells[0]["source"] = ["# Title\n", "\n", "One.\n", "\n", "Two."]
+
+
+def edit_section(cells: list[dict]) -> None:
+    named(cells, "verify")["source"] = ["## Checks"]
+
+
+def edit_setup(cells: list[dict]) -> None:
+    named(cells, "setup")["source"] = ["%load_ext kb\n", "import os"]
+
+
+def edit_mode(cells: list[dict]) -> None:
+    named(cells, "parameters")["source"][0] = 'mode: str = "apply"  # plan, apply or rollback\n'
+
+
+def edit_bang(cells: list[dict]) -> None:
+    named(cells, "rollback")["source"] = ["!rm -rf /etc/noble-example"]
+
+
+def edit_bash_magic(cells: list[dict]) -> None:
+    named(cells, "verify-message")["source"][0] = "%%bash\n"
+
+
+def edit_magic_without_title(cells: list[dict]) -> None:
+    named(cells, "write")["source"][0] = "%%apply\n"
+
+
+def edit_magic_misplaced(cells: list[dict]) -> None:
+    named(cells, "write")["source"][0] = "%%verify Write the message\n"
+
+
+def edit_preflight(cells: list[dict]) -> None:
+    named(cells, "write")["source"][0] = "%%preflight Write the message\n"
+
+
+def edit_changes(cells: list[dict]) -> None:
+    del named(cells, "write")["source"][1:3]
+
+
+def edit_length(cells: list[dict]) -> None:
+    named(cells, "write")["source"] += ["\ntrue"] * 50
+
+
+def edit_id(cells: list[dict]) -> None:
+    named(cells, "title")["id"] = "0f3ac91b"
+
+
+def edit_settle(cells: list[dict]) -> None:
+    named(cells, "rollback")["source"] = ['settle("x", confirmed=same(1, 1))']
+
+
+def named(cells: list[dict], identity: str) -> dict:
+    return next(cell for cell in cells if cell["id"] == identity)
+
+
+@pytest.mark.parametrize(
+    ("rule", "edit", "says"),
+    [
+        ("title_and_summary", edit_title, "must begin with `# Title`"),
+        ("title_and_summary", edit_summary, "title and one paragraph"),
+        ("sections_in_order", edit_section, "Checks"),
+        ("setup_cell", edit_setup, "exactly `%load_ext kb`"),
+        ("parameters_cell", edit_mode, "plan changes nothing by default"),
+        ("no_raw_shell", edit_bang, "`rollback` runs a raw shell"),
+        ("no_raw_shell", edit_bash_magic, "`verify-message` runs a raw shell"),
+        ("known_magics", edit_bash_magic, "`%%bash`, which is no magic of kb"),
+        ("known_magics", edit_magic_without_title, "%%apply needs a title"),
+        ("magics_in_their_sections", edit_magic_misplaced, "belongs under `## Verify`"),
+        ("magics_in_their_sections", edit_bang, "no %%rollback cell"),
+        ("preflights_can_fail", edit_preflight, "`write`: no case makes this preflight fail"),
+        ("changes_are_declared", edit_changes, "`write`: an %%apply cell begins with"),
+        ("short_cells", edit_length, "lines (at most 45)"),
+        ("ids_mean_something", edit_id, "`0f3ac91b` needs an id"),
+        ("verdicts_can_flip", edit_settle, "no case shows that a verdict can change"),
+    ],
+)
+def test_each_rule_can_fail(rule: str, edit: Callable, says: str) -> None:
+    content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
+    edit(content["cells"])
+    notebook = Notebook(ROOT, Path("runbooks/area/name.ipynb"), content)
+    problems = [problem for check in RULES if check.__name__ == rule for problem in check(notebook)]
+    assert any(says in problem for problem in problems), problems
+
+
+def test_every_rule_is_shown_to_fail() -> None:
+    shown = {case[0] for case in test_each_rule_can_fail.pytestmark[0].args[1]}
+    assert shown == {rule.__name__ for rule in RULES}
+
+
+def test_shellcheck_names_notebook_cell_and_line(tmp_path: Path) -> None:
+    content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
+    named(content["cells"], "verify-message")["source"][1:] = ["cat $path\n", "echo $nothing"]
+    notebook = Notebook(ROOT, Path("runbooks/area/name.ipynb"), content)
+    problems = "\n".join(check_cells(notebook, tmp_path))
+    assert "runbooks/area/name.ipynb: cell `verify-message`, line 2: Double quote" in problems
+    assert "line 3: nothing is referenced but not assigned" in problems
