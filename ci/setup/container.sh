@@ -36,7 +36,7 @@ run_in_container() {
         --env http_proxy --env https_proxy --env no_proxy --env HTTP_PROXY --env HTTPS_PROXY --env NO_PROXY
         --env GIT_CONFIG_COUNT=1 --env GIT_CONFIG_KEY_0=safe.directory --env "GIT_CONFIG_VALUE_0=*")
     if [[ -t 0 && -t 1 ]]; then run+=(--tty); fi
-    if [[ $EUID != 0 ]]; then run+=(--user "$(id -u):$(id -g)" --group-add "$(stat -L -c %g "$socket")"); fi
+    if ! is_root; then run+=(--user "$(id -u):$(id -g)" --group-add "$(stat -L -c %g "$socket")"); fi
     if [[ -n "${SSL_CERT_FILE:-}" ]]; then
         run+=(--volume "$(readlink -f "$SSL_CERT_FILE"):/etc/ssl/certs/ca-certificates.crt:ro")
     fi

@@ -22,9 +22,11 @@ wait_for_engine() {
     return 1
 }
 
+has_systemd() { [[ -d /run/systemd/system ]]; }
+
 start_engine() {
     say "starting the Docker engine"
-    if [[ -d /run/systemd/system ]]; then
+    if has_systemd; then
         as_root systemctl start docker ||
             die "systemd could not start the Docker engine: $(journalctl --unit docker --lines 1 --output cat 2>/dev/null) (all of it: journalctl -u docker)."
         wait_for_engine 60 && return

@@ -21,10 +21,12 @@ ask() {
     [[ -z "$answer" || "$answer" == [Yy]* ]]
 }
 
-may_be_root() { [[ $EUID == 0 ]] || command -v sudo >/dev/null; }
+is_root() { [[ "$(id -u)" == 0 ]]; }
+
+may_be_root() { is_root || command -v sudo >/dev/null; }
 
 as_root() {
-    if [[ $EUID == 0 ]]; then "$@"; else sudo "$@"; fi
+    if is_root; then "$@"; else sudo "$@"; fi
 }
 
 # apt_install WHAT PACKAGE...: WHAT finishes the sentence "This needs ...". A package with a question

@@ -1,0 +1,215 @@
+"""The set-up scripts on machines that lack something, played by stand-ins for their commands."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import pty
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NO_ENGINE = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock."
+NO_PERMISSION = "permission denied while trying to connect to the Docker daemon socket"
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Run:
+    """Runs a line of bash with the set-up's functions, in a checkout and with commands of its own.
+
+    Keyword arguments are stand-ins: a command's name, and the body of the script it becomes.
+    """
+    checkout, commands = tmp_path / "checkout", tmp_path / "commands"
+    shutil.copytree(ROOT / "ci/setup", checkout / "ci/setup")
+    commands.mkdir()
+    for name in ("bash", "cat", "dirname", "env", "flock", "grep", "head", "id", "mkdir", "rm",
+                 "sed", "sleep", "tail", "timeout", "tr", "true"):  # fmt: skip
+        (commands / name).symlink_to(str(shutil.which(name)))
+
+    def run(line: str, env: dict[str, str] | None = None, **stand_ins: str):
+        for name, body in stand_ins.items():
+            (commands / name).unlink(missing_ok=True)
+            (commands / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
+            (commands / name).chmod(0o755)
+        script = f". ci/setup/lib.sh; . ci/setup/engine.sh; {line}"
+        # Nothing of this machine may do: the real commands of set-up are not on PATH.
+        return subprocess.run(
+            [shutil.which("bash") or "bash", "-c", script],
+            cwd=checkout,
+            env={"PATH": str(commands), "HOME": str(tmp_path), **(env or {})},
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+    return run
+
+
+def says(done: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence of a failure."""
+    assert done.returncode == 1, done
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    return errors[0]
+
+
+def client(answer: str) -> str:
+    return f"echo '{answer}' >&2; exit 1"
+
+
+def test_no_engine_and_no_root_to_install_one(machine: Run) -> None:
+    done = machine(
+        "ensure_engine make site",
+        docker=client(NO_ENGINE),
+        id="echo 1000",
+        **{"apt-get": "exit 0"},
+    )
+    sentence = says(done)
+    assert "a Docker engine (none answers at /var/run/docker.sock)" in sentence
+    assert "run make as root, or install sudo" in sentence
+    assert "docker.io" in sentence
+
+
+def test_no_engine_and_no_packages_to_install_one_from(machine: Run) -> None:
+    sentence = says(machine("ensure_engine make site", docker=client(NO_ENGINE), id="echo 0"))
+    assert "there is no apt-get here" in sentence
+
+
+def test_an_engine_that_cannot_be_installed(machine: Run) -> None:
+    done = machine(
+        "ensure_engine make site",
+        docker=client(NO_ENGINE),
+        id="echo 0",
+        **{
+            "apt-get": '[[ "$1" == update ]] || [[ "$*" != *install* ]] ||'
+            " { echo 'E: Unable to locate package docker.io'; exit 100; }",
+            "apt-cache": "exit 1",
+        },
+    )
+    assert "E: Unable to locate package docker.io" in says(done)
+    assert "build/apt.log" in says(done)
+
+
+def test_an_engine_that_refuses_this_user(machine: Run) -> None:
+    done = machine(
+        "ensure_engine make site",
+        docker=client(NO_PERMISSION),
+        id='[[ "$1" == -un ]] && echo somebody || echo 1000',
+        getent="echo docker:x:999:",
+    )
+    sentence = says(done)
+    assert "The Docker engine refuses user somebody" in sentence
+    assert "usermod -aG docker somebody" in sentence
+
+
+def test_an_engine_that_does_not_start(machine: Run) -> None:
+    done = machine(
+        "has_systemd() { false; }; wait_for_engine() { return 1; }; start_engine",
+        id="echo 0",
+        service="exit 1",
+        setsid="echo; echo 'failed to start daemon: no space left on device'; echo",
+    )
+    sentence = says(done)
+    assert (
+        "failed to start daemon: no space left on device (all of it: build/dockerd.log)" in sentence
+    )
+
+
+def test_a_named_engine_is_not_replaced_by_one_of_ours(machine: Run) -> None:
+    done = machine(
+        "ensure_engine make site",
+        env={"DOCKER_HOST": "tcp://127.0.0.1:1"},
+        docker=client("Cannot connect to the Docker daemon at tcp://127.0.0.1:1."),
+        id="echo 0",
+    )
+    assert "No Docker engine answers at DOCKER_HOST=tcp://127.0.0.1:1" in says(done)
+
+
+def test_an_engine_that_answers_is_left_alone(machine: Run) -> None:
+    done = machine(
+        'ensure_engine make site; echo "$DOCKER_HOST"',
+        docker='if [[ "$1" == version ]]; then echo 27.0; else echo unix:///run/user/5/d.sock; fi',
+    )
+    assert (done.returncode, done.stdout) == (0, "unix:///run/user/5/d.sock\n"), done.stderr
+
+
+def test_the_lock_is_held_and_no_child_inherits_it(machine: Run) -> None:
+    done = machine(
+        "started() { sleep 30 & echo $! >pid; flock -n build/x.lock true || echo held; };"
+        "locked x started; flock -n build/x.lock true && echo free; kill $(cat pid)"
+    )
+    assert done.stdout == "held\nfree\n", done.stderr
+
+
+def test_port_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, ROOT / "ci/serve.py", "--check", "site", port],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: Port {port} of 127.0.0.1 is taken: stop what listens")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_site_is_served_with_its_own_page_for_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("home")
+    (tmp_path / "404.html").write_text("no such page")
+    server = subprocess.Popen(
+        [sys.executable, ROOT / "ci/serve.py", tmp_path, "0"], stderr=subprocess.PIPE, text=True
+    )
+    assert server.stderr is not None
+    try:
+        port = int(server.stderr.readline().split("/")[2].rpartition(":")[2])
+        assert fetch(port, "/") == (200, b"home")
+        assert fetch(port, "/nothing") == (404, b"no such page")
+    finally:
+        server.terminate()
+        server.wait()
+        server.stderr.close()
+
+
+def fetch(port: int, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    body = answer.read()
+    connection.close()
+    return answer.status, body
+
+
+@pytest.mark.parametrize(
+    ("typed", "consents"), [("\n", True), ("y\n", True), ("n\n", False), ("nein\n", False)]
+)
+def test_consent_is_asked_on_a_terminal(tmp_path: Path, typed: str, consents: bool) -> None:
+    ours, theirs = pty.openpty()
+    os.write(ours, typed.encode())
+    done = subprocess.run(
+        ["bash", "-c", f". {ROOT}/ci/setup/lib.sh; ask 'May I?'"],
+        cwd=tmp_path,
+        env=os.environ | {"YES": ""},
+        stdin=theirs,
+        stderr=theirs,
+        check=False,
+        timeout=30,
+    )
+    os.close(ours)
+    os.close(theirs)
+    assert (done.returncode == 0) == consents
+
+
+def test_nobody_is_asked_without_a_terminal(machine: Run) -> None:
+    assert machine("ask 'May I?' && echo yes").stdout == "yes\n"
