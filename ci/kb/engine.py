@@ -1,36 +1,27 @@
 """Executes a notebook and says honestly what happened to each cell.
 
-papermill writes `completed` on cells that never ran after a time-out or a dead kernel, stores secret
-parameters in its output, and has no limit on the whole run. This engine is what plain ``papermill``
-uses for notebooks of this project where ``kb`` is installed, and what CI uses for every host.
+papermill writes `completed` on cells that never ran after a time-out or a dead kernel, and has no
+limit on the whole run. Here a cell has passed when its reply came and said `ok`, and only then.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import datetime
-import os
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import click
-import nbformat
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.utils import ensure_async
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from papermill.engines import NBClientEngine, papermill_engines
-from papermill.log import logger
 
 import kb
-from kb import parameters, redact
-from kb.record import write_atomically
 
 OUTPUT_LIMIT = 2_000_000  # characters of one output that are stored
 DEFAULT_TIMEOUT = 1800.0  # seconds, for a run whose notebook does not say
@@ -187,6 +178,10 @@ def run(
         late = False
         if outcome.error is None:
             outcome.error = {"cell": "", "message": f"the run could not start: {error}"}
+    finally:
+        atexit.unregister(client._cleanup_kernel)  # nbclient forgets to where a start failed
+    if hasattr(client, "_async_cleanup_kernel_future"):  # nbclient took the signal for itself
+        raise KeyboardInterrupt
     if late:
         cell = (outcome.error or {}).get("cell", "")
         outcome.error = {
@@ -226,96 +221,6 @@ async def _execute(
     return late
 
 
-class Engine(NBClientEngine):  # type: ignore[misc]
-    """papermill's engine for notebooks that carry ``kb`` metadata; others run as ever."""
-
-    @classmethod
-    def execute_notebook(  # noqa: PLR0913 - papermill's signature
-        cls,
-        nb: Any,
-        kernel_name: str,
-        output_path: str | None = None,
-        progress_bar: bool = True,
-        log_output: bool = False,
-        autosave_cell_every: int = 30,
-        **options: Any,
-    ) -> Any:
-        """Execute ``nb`` on this machine. A failure is a one-sentence error of the command line."""
-        if "kb" not in nb.metadata:
-            return super().execute_notebook(
-                nb, kernel_name, output_path, progress_bar, log_output, autosave_cell_every, **options
-            )
-        environment = hide_secrets(nb)
-        source = Path(options.get("input_path") or nb.metadata.papermill.get("input_path") or "")
-        environment |= {
-            "KB_HERE": str(source.resolve().parent),
-            "KB_NOTEBOOK": "/".join(source.resolve().with_suffix("").parts[-2:]),
-        }
-
-        def save(outcome: Outcome) -> None:
-            nb.metadata["kb_run"] = {
-                "schema": 1,
-                "notebook": source.name,
-                "parameters": dict(nb.metadata.papermill.get("parameters", {})),
-                **outcome.metadata(),
-            }
-            if output_path and "://" not in output_path and output_path != "-":
-                write_atomically(Path(output_path), nbformat.writes(nb))
-
-        def progress(what: str, elapsed: float) -> None:
-            if progress_bar:
-                print(f"[{elapsed:7.1f} s] {what}", file=sys.stderr, flush=True)
-
-        with _log_outputs(nb, log_output) as report:
-            outcome = run(
-                nb,
-                manager=AsyncKernelManager(kernel_name=kernel_name, transport="ipc"),
-                env={**os.environ, **environment},
-                progress=progress,
-                save=lambda outcome: (save(outcome), report()),
-            )
-        save(outcome)
-        if outcome.error:
-            where = f" (cell `{outcome.error['cell']}`)" if outcome.error["cell"] else ""
-            written = f"; what ran is in {output_path}" if output_path else ""
-            raise click.ClickException(f"{outcome.error['message']}{where}{written}")
-        return nb
-
-
-@contextlib.contextmanager
-def _log_outputs(nb: Any, wanted: bool) -> Iterator[Callable[[], object]]:
-    """With papermill's --log-output: pass on what each finished cell printed."""
-    shown: set[str] = set()
-
-    def report() -> None:
-        for cell in nb.cells:
-            if cell.cell_type == "code" and cell.id not in shown and cell.outputs:
-                shown.add(cell.id)
-                for output in cell.outputs:
-                    logger.info(str(output.get("text", "")).rstrip())
-
-    yield report if wanted else (lambda: None)
-
-
-def hide_secrets(nb: Any) -> dict[str, str]:
-    """Take secret values out of the notebook; returns the environment that hands them to its kernel."""
-    stored = nb.metadata.get("papermill", {}).get("parameters", {})
-    found = {
-        name: str(value) for name, value in stored.items() if parameters.is_secret(name) and value
-    }
-    for name in found:
-        stored[name] = redact.MASK
-    for cell in nb.cells:
-        if found and "injected-parameters" in cell.metadata.get("tags", []):
-            cell.source = "\n".join(_look_up(line, found) for line in cell.source.splitlines())
-    return {f"KB_PARAMETER_{name}": value for name, value in found.items()}
-
-
-def _look_up(line: str, found: dict[str, str]) -> str:
-    name = line.partition(" = ")[0]
-    return f'{name} = __import__("os").environ["KB_PARAMETER_{name}"]' if name in found else line
-
-
 def _title(source: str) -> str:
     """What the progress line says about a cell: the magic and its title."""
     first = source.lstrip().splitlines()[0]
@@ -325,13 +230,11 @@ def _title(source: str) -> str:
 def _cap(cell: Any) -> None:
     """Store at most :data:`OUTPUT_LIMIT` characters of each text, so that a record stays readable."""
     for output in cell.get("outputs", []):
-        holder, key = (output, "text") if "text" in output else (output.get("data", {}), "text/plain")
+        holder, key = (
+            (output, "text") if "text" in output else (output.get("data", {}), "text/plain")
+        )
         text = holder.get(key)
         if isinstance(text, str) and len(text) > OUTPUT_LIMIT:
             half = OUTPUT_LIMIT // 2
             notice = f"\n[... {len(text) - OUTPUT_LIMIT} characters left out ...]\n"
             holder[key] = text[:half] + notice + text[-half:]
-
-
-# Plain `papermill NOTEBOOK` names no engine: ours takes the notebooks that are ours.
-papermill_engines.register(None, Engine)

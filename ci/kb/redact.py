@@ -46,3 +46,20 @@ def guard_session(session: Any, hidden: Callable[[], list[str]]) -> None:
         return send(stream, msg_or_type, content, *rest, **kw)
 
     session.send = masked
+
+
+def hide_parameters(nb: Any) -> dict[str, str]:
+    """Take secret values out of the notebook; returns the environment that hands them to its kernel."""
+    stored = nb.metadata.get("papermill", {}).get("parameters", {})
+    found = {name: str(value) for name, value in stored.items() if is_secret(name) and value}
+    for name in found:
+        stored[name] = MASK
+    for cell in nb.cells:
+        if found and "injected-parameters" in cell.metadata.get("tags", []):
+            cell.source = "\n".join(_look_up(line, found) for line in cell.source.splitlines())
+    return {f"KB_PARAMETER_{name}": value for name, value in found.items()}
+
+
+def _look_up(line: str, found: dict[str, str]) -> str:
+    name = line.partition(" = ")[0]
+    return f'{name} = __import__("os").environ["KB_PARAMETER_{name}"]' if name in found else line

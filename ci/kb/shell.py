@@ -54,7 +54,9 @@ class Completed:
             name = signal.Signals(-self.status).name
             return f"it was ended by {name}"
         if self.failure:
-            return f"line {self.failure.line}, `{self.failure.text}`, exited with status {self.status}"
+            return (
+                f"line {self.failure.line}, `{self.failure.text}`, exited with status {self.status}"
+            )
         last = next((li for li in reversed(self.output.splitlines()) if li.strip()), "")
         return f"{last.strip()} (status {self.status})" if last else f"status {self.status}"
 

@@ -1,0 +1,67 @@
+"""This machine as a host: for notebooks that only look, and runbooks with an explicit go-ahead."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+from kb import facts, state
+from kb.catalog import Notebook
+from kb.hosts import Host, HostError
+
+
+class LocalSession:
+    """This machine, with the kernel in this Python environment."""
+
+    disposable = False
+    image = None
+
+    def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
+        self.here = str((notebook.root / notebook.path).parent)
+        self.facts = {"name": host.name, "kind": host.kind, **facts.gather()}
+        self.shared = Path(tempfile.mkdtemp(prefix="kb-"))
+        self.fixtures = self.shared / "fixtures"
+        self.fixtures.mkdir()
+        for name, path in fixtures.items():
+            (self.fixtures / name).symlink_to(path)
+
+    def kernel(self, env: dict[str, str]) -> AsyncKernelManager:
+        manager = AsyncKernelManager(transport="ipc", ip=str(self.shared / "s"))
+        manager._kernel_spec = KernelSpec(
+            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            display_name="Python 3",
+            language="python",
+            env={**env, "KB_FIXTURES": str(self.fixtures)},
+        )
+        return manager
+
+    def command(
+        self, argv: Sequence[str], env: dict[str, str] | None = None, timeout: float = 300
+    ) -> tuple[int, str, str]:
+        environment = {**os.environ, "KB_FIXTURES": str(self.fixtures), **(env or {})}
+        try:
+            done = subprocess.run(
+                argv, env=environment, timeout=timeout, capture_output=True, text=True, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise HostError(f"{argv[0]} took longer than {timeout:g} s") from None
+        return done.returncode, done.stdout, done.stderr
+
+    def snapshot(self, known: dict[str, Any] | None) -> dict[str, Any]:
+        return json.loads(json.dumps(state.take(known)))  # type: ignore[no-any-return]
+
+    def why_dead(self) -> str:
+        return "the kernel died"
+
+    def close(self) -> None:
+        shutil.rmtree(self.shared, ignore_errors=True)
