@@ -138,7 +138,7 @@ class Notebook:
 
     @cached_property
     def code_hash(self) -> str:
-        """A hash of all that execution depends on in the file: code cells and metadata, no prose."""
+        """A hash of what execution depends on in the file: code cells and metadata, no prose."""
         code = [
             [cell["id"], source(cell), cell["metadata"].get("tags", [])]
             for cell in self.cells

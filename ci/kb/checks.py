@@ -1,8 +1,8 @@
 """Exact comparators: each looks at what was observed and says what it saw.
 
-There are no similarity scores here: "active" and "inactive" are not 88 % the same, they are different.
-A comparator takes the observed thing itself or a callable that observes it; with ``within`` (seconds)
-a callable is asked again until the check holds or the deadline has passed.
+There are no similarity scores here: "active" and "inactive" are not 88 % the same, they differ.
+A comparator takes the observed thing itself or a callable that observes it; with ``within``
+(seconds) a callable is asked again until the check holds or the deadline has passed.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ class Check:
         return Check(not self.holds, f"not ({self.says})")
 
     def __bool__(self) -> bool:
-        # `a and b` would silently drop one side's message, and `if check:` is how constants creep in.
+        # `a and b` would drop one side's message, and `if check:` is how constants creep in.
         raise TypeError("a Check is not a bool: combine checks with &, | and ~, or read .holds")
 
 
 def check(condition: bool, says: str) -> Check:
-    """Turn a condition computed from observations into a Check. ``says`` names what was looked at."""
+    """Turn a condition computed from observations into a Check; ``says`` is what was looked at."""
     if not isinstance(condition, bool):
         raise TypeError(f"check() needs True or False, not {type(condition).__name__}: {says}")
     return Check(condition, f"{says}: {'yes' if condition else 'no'}")
@@ -71,7 +71,7 @@ def lacks(got: Any, part: str, within: float = 0) -> Check:
 
 
 def matches(got: Any, pattern: str, within: float = 0) -> Check:
-    """The regular expression ``pattern`` is found in the observed text (``^``/``$`` match at lines)."""
+    """The regular expression ``pattern`` is found in the text (``^`` and ``$`` match at lines)."""
     found = re.compile(pattern, re.MULTILINE)
     return _look(
         got, within, lambda seen: found.search(str(seen)) is not None, f"matches {_quote(pattern)}"
@@ -90,7 +90,7 @@ def fails_with(got: Completed | Callable[[], Completed], part: str, within: floa
 
 
 def in_range(got: str | Callable[[], str], versions: str, within: float = 0) -> Check:
-    """The observed version lies in the range, for example ``in_range("1.22.5", ">=1.22,<1.23")``."""
+    """The observed version lies in the range: ``in_range("1.22.5", ">=1.22,<1.23")``."""
     try:
         wanted = SpecifierSet(versions, prereleases=True)
     except InvalidSpecifier:

@@ -73,19 +73,19 @@ def load(root: Path) -> list[Claim]:
 
 
 def check_cited(claims: Iterable[Claim], notebooks: Iterable[Notebook]) -> None:
-    """Raise :class:`ClaimsError` for a claim that no notebook settles, or a settled id that is none."""
+    """Raise :class:`ClaimsError` for a claim that no notebook settles, or a settled id of none."""
     known = {claim.id: claim for claim in claims}
-    settled: dict[str, Notebook] = {}
+    settled = set()
     for notebook in notebooks:
-        for claim, cell in notebook.settles.items():
-            if claim not in known:
-                near = difflib.get_close_matches(claim, known, n=1)
+        for name, cell in notebook.settles.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
                 meant = f"; did you mean `{near[0]}`?" if near else ""
                 raise ClaimsError(
-                    f"{notebook.path}: cell `{cell}` settles `{claim}`,"
+                    f"{notebook.path}: cell `{cell}` settles `{name}`,"
                     f" which is not in docs/claims{meant}"
                 )
-            settled[claim] = notebook
+            settled.add(name)
     for claim in known.values():
         if claim.id not in settled:
             raise ClaimsError(
@@ -112,7 +112,7 @@ def settled_in(content: dict[str, Any]) -> Iterator[Settled]:
 def disagreements(
     claims: Iterable[Claim], notebook: Notebook, content: dict[str, Any], host: str
 ) -> list[str]:
-    """One line for each claim of ``notebook`` whose run on ``host`` does not bear out its record."""
+    """One line for each claim of ``notebook`` whose run on ``host`` contradicts its record."""
     known = {claim.id: claim for claim in claims}
     observed = {settled.claim: settled for settled in settled_in(content)}
     found = []
@@ -121,18 +121,20 @@ def disagreements(
         saw = observed.get(claim_id)
         if saw is None:
             found.append(
-                f"{claim.place}: `{claim_id}`: cell `{cell}` of {notebook.path} ran on {host} without settling it"
+                f"{claim.place}: `{claim_id}`: cell `{cell}` of {notebook.path} ran on {host}"
+                " without settling it"
             )
         elif saw.verdict != expected(claim, host):
             found.append(
-                f"{claim.place}: `{claim_id}` is recorded as {expected(claim, host)} on {host}, but cell"
-                f" `{saw.cell}` of {notebook.path} says {saw.verdict}: it saw {'; '.join(saw.saw)}"
-            )  # fmt: skip
+                f"{claim.place}: `{claim_id}` is recorded as {expected(claim, host)} on {host}, but"
+                f" cell `{saw.cell}` of {notebook.path} says {saw.verdict}:"
+                f" it saw {'; '.join(saw.saw)}"
+            )
     return found
 
 
 def expected(claim: Claim, host: str) -> str:
-    """The verdict that a run on ``host`` must come to: a claim about another host stays unsettled."""
+    """The verdict that a run on ``host`` must come to; of another host's claims, unsettled."""
     return claim.verdict if claim.on in (None, host) else "unsettled"
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.manager import AsyncKernelManager
-from jupyter_client.utils import ensure_async
+from jupyter_core.utils import ensure_async
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
@@ -85,7 +85,7 @@ class QuickClient(AsyncKernelClient):
         return replied and idle
 
 
-class _Client(NotebookClient):  # type: ignore[misc]
+class _Client(NotebookClient):
     """Keeps its own account of the cells, since only a reply with `ok` is a pass."""
 
     def __init__(self, nb: Any, outcome: Outcome, progress: Progress, **options: Any) -> None:
@@ -174,7 +174,7 @@ def run(
         late = asyncio.run(_execute(client, manager, total, cwd=cwd, env=env))
     except (CellExecutionError, CellTimeoutError):
         late = False
-    except Exception as error:  # noqa: BLE001 - whatever breaks a run is reported as its failure
+    except Exception as error:  # whatever breaks a run is reported as its failure
         late = False
         if outcome.error is None:
             outcome.error = {"cell": "", "message": f"the run could not start: {error}"}
@@ -228,7 +228,7 @@ def _title(source: str) -> str:
 
 
 def _cap(cell: Any) -> None:
-    """Store at most :data:`OUTPUT_LIMIT` characters of each text, so that a record stays readable."""
+    """Store at most :data:`OUTPUT_LIMIT` characters of a text, so that a record stays readable."""
     for output in cell.get("outputs", []):
         holder, key = (
             (output, "text") if "text" in output else (output.get("data", {}), "text/plain")

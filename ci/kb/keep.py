@@ -2,7 +2,7 @@
 
 A runbook's state directory holds
 
-    kept.jsonl   one line for each kept path, in order: {"path", "copy": name or null, "made": [directories]}
+    kept.jsonl   a line for each kept path, in order: {"path", "copy": name or null, "made": [...]}
     kept/        the copies, made with `cp -a` (owner, mode, times, extended attributes, links)
     left.json    what each path was after the step, to notice that a person has edited it since
 
@@ -24,6 +24,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 class KeepError(Exception):
@@ -54,7 +55,7 @@ class Keeper:
         self._lock: int | None = None
 
     def kept(self) -> list[Kept]:
-        """What is kept, oldest first. A line cut off by a crash belongs to nothing that changed."""
+        """What is kept, oldest first. A line that a crash cut off belongs to nothing changed."""
         try:
             lines = self.journal.read_text(encoding="utf-8").splitlines()
         except FileNotFoundError:
@@ -75,8 +76,8 @@ class Keeper:
         except BlockingIOError:
             os.close(handle)
             raise KeepError(
-                f"another run of this runbook is under way on this host (it holds {self.root}/lock):"
-                " wait for it to end"
+                "another run of this runbook is under way on this host"
+                f" (it holds {self.root}/lock): wait for it to end"
             ) from None
         self._lock = handle
 
@@ -117,7 +118,7 @@ class Keeper:
         for kept in reversed(rows):
             saved = self._save_edited(kept.path, left)
             if saved:
-                yield f"saved: {kept.path} was edited after it was applied; the edited one is {saved}"
+                yield f"saved: {kept.path} was edited after the apply; the edited one is {saved}"
             yield from self._put_back(kept)
         self.forget()
 
@@ -152,7 +153,7 @@ class Keeper:
                 yield f"changed: removed {made}"
 
     def _save_edited(self, path: Path, left: dict[str, str]) -> Path | None:
-        """Copy a file that a person has changed since out of the way; directories are not watched."""
+        """Copy a file that a person has changed since out of the way; not so directories."""
         if str(path) not in left or not path.is_file() or path.is_symlink():
             return None
         if _digest(path) == left[str(path)]:
@@ -172,7 +173,7 @@ class Keeper:
 
 
 def state_root() -> Path:
-    """Where runbooks keep originals: below /var/lib for root, else in the user's state directory."""
+    """Where originals are kept: below /var/lib for root, else in the user's state directory."""
     chosen = os.environ.get("NOBLE_RUNBOOKS_STATE")
     if chosen:
         return Path(chosen)
@@ -182,7 +183,7 @@ def state_root() -> Path:
     return Path(home) / "noble-runbooks"
 
 
-def _whole_rows(lines: list[str]) -> Iterator[dict[str, object]]:  # type: ignore[type-arg]
+def _whole_rows(lines: list[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         try:
             yield json.loads(line)
@@ -236,7 +237,7 @@ def _digest(path: Path) -> str:
         total.update(f"{entry.relative_to(path)} {about.st_uid} {about.st_gid} ".encode())
         total.update(f"{about.st_mode} {about.st_mtime_ns if entry.is_file() else 0} ".encode())
         if stat.S_ISLNK(about.st_mode):
-            total.update(os.readlink(entry).encode())
+            total.update(str(entry.readlink()).encode())
         elif stat.S_ISREG(about.st_mode):
             with entry.open("rb") as handle:
                 total.update(hashlib.file_digest(handle, "sha256").digest())

@@ -20,6 +20,7 @@ from kb import engine, hosts, redact, runs, state
 from kb.catalog import Notebook
 from kb.claims import settled_in
 from kb.hosts import Host, Session
+from kb.parameters import is_secret
 from kb.record import write_atomically
 
 MODES = {"plan": "plan", "apply": "apply", "again": "apply", "rollback": "rollback"}
@@ -132,7 +133,7 @@ class Life:
         return nb, _judge(record, self._before, after, ignored, "the rollback did not restore")
 
     def _broken(self) -> tuple[Any, dict[str, Any]]:
-        """Each case on a host that nothing has changed: a fresh one after a setup, else the same."""
+        """Each case on a host that nothing has changed: a fresh one after a setup."""
         cases = sorted(self.notebook.metadata["broken"], key=lambda case: "setup" in case)
         told = []
         for case in cases:
@@ -270,8 +271,7 @@ class Life:
         return nb, {
             "mode": mode,
             "parameters": {
-                name: redact.MASK if redact.is_secret(name) else value
-                for name, value in passed.items()
+                name: redact.MASK if is_secret(name) else value for name, value in passed.items()
             },
             "host": session.facts,
             "image": session.image,

@@ -1,7 +1,7 @@
 """The cell magics that a runbook is written in, and the guard on its parameters.
 
-``%load_ext kb`` registers them. The next cell is the parameters cell; a cell after it that papermill
-injected is checked against it before it runs.
+``%load_ext kb`` registers them. The next cell is the parameters cell; a cell after it that
+papermill injected is checked against it before it runs.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class _OneLine:
         return [str(self)]
 
 
-class Rejected(_OneLine, InputRejected):  # type: ignore[misc]
+class Rejected(_OneLine, InputRejected):
     """A parameters cell, or what was passed for it, that cannot be used."""
 
 
@@ -50,23 +50,23 @@ def load(ipython: InteractiveShell) -> None:
         runbook.rollback,
         runbook.observe,
     ):
-        ipython.register_magic_function(magic, "cell", magic.__name__)
+        ipython.register_magic_function(magic, "cell", magic.__name__)  # type: ignore[arg-type]
     ipython.events.register("pre_run_cell", guard.before_cell)
-    ipython.ast_transformers.append(guard)
+    ipython.ast_transformers.append(guard)  # type: ignore[arg-type] # wants only a visit()
     kernel = getattr(ipython, "kernel", None)
     if kernel is not None:
         redact.guard_session(kernel.session, lambda: redact.secrets(guard.values(ipython.user_ns)))
 
 
 class ParameterGuard:
-    """Reads the parameters cell when it comes by, and rejects an injected cell that does not fit."""
+    """Reads the parameters cell as it comes by; rejects an injected cell that does not fit."""
 
     def __init__(self) -> None:
         self.known: list[parameters.Parameter] | None = None
         self.source = ""
 
     def before_cell(self, info: ExecutionInfo) -> None:
-        self.source = info.raw_cell
+        self.source = info.raw_cell or ""
 
     def visit(self, tree: ast.Module) -> ast.Module:
         """IPython calls this with every cell; raising stops the cell before it runs."""
@@ -173,7 +173,8 @@ class Runbook:
             name = "/".join(Path(opened).with_suffix("").parts[-2:])
         if not name:
             raise StepError(
-                "cannot tell which runbook this is: run it with papermill, or set KB_NOTEBOOK=AREA/NAME"
+                "cannot tell which runbook this is: run it with papermill,"
+                " or set KB_NOTEBOOK=AREA/NAME"
             )
         return state_root() / name
 
@@ -244,8 +245,8 @@ def _session(leader: int) -> dict[str, Any]:
 def _end_leftovers(running: Path) -> None:
     """End what is left of a step whose kernel was killed, so that it cannot work against the next.
 
-    Only processes of the recorded session on this boot count, and only while its leader, the bash of
-    the step, is gone: a living leader would be another process that got the same number.
+    Only processes of the recorded session on this boot count, and only while its leader, the bash
+    of the step, is gone: a living leader would be another process that got the same number.
     """
     try:
         recorded = json.loads(running.read_text(encoding="utf-8"))

@@ -7,10 +7,9 @@ all others to papermill's own.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
     """papermill's engine for notebooks that carry ``kb`` metadata; others run as ever."""
 
     @classmethod
-    def execute_notebook(  # noqa: PLR0913 - papermill's signature
+    def execute_notebook(
         cls,
         nb: Any,
         kernel_name: str,
@@ -71,14 +70,19 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             if progress_bar:
                 print(f"[{elapsed:7.1f} s] {what}", file=sys.stderr, flush=True)
 
-        with _log_outputs(nb, log_output) as report:
-            outcome = run(
-                nb,
-                manager=AsyncKernelManager(kernel_name=kernel_name, transport="ipc"),
-                env={**os.environ, **environment},
-                progress=progress,
-                save=lambda outcome: (save(outcome), report()),
-            )
+        report = _reporter(nb) if log_output else lambda: None
+
+        def after_cell(outcome: Outcome) -> None:
+            save(outcome)
+            report()
+
+        outcome = run(
+            nb,
+            manager=AsyncKernelManager(kernel_name=kernel_name, transport="ipc"),
+            env={**os.environ, **environment},
+            progress=progress,
+            save=after_cell,
+        )
         save(outcome)
         if outcome.error:
             where = f" (cell `{outcome.error['cell']}`)" if outcome.error["cell"] else ""
@@ -87,9 +91,8 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         return nb
 
 
-@contextlib.contextmanager
-def _log_outputs(nb: Any, wanted: bool) -> Iterator[Callable[[], object]]:
-    """With papermill's --log-output: pass on what each finished cell printed."""
+def _reporter(nb: Any) -> Callable[[], None]:
+    """For papermill's --log-output: passes on what each finished cell printed."""
     shown: set[str] = set()
 
     def report() -> None:
@@ -99,7 +102,7 @@ def _log_outputs(nb: Any, wanted: bool) -> Iterator[Callable[[], object]]:
                 for output in cell.outputs:
                     logger.info(str(output.get("text", "")).rstrip())
 
-    yield report if wanted else (lambda: None)
+    return report
 
 
 # Plain `papermill NOTEBOOK` names no engine: ours takes the notebooks that are ours.

@@ -1,7 +1,7 @@
 """The parameters cell of a notebook: what it declares, and whether what was passed fits.
 
-papermill only warns about a parameter that it does not know, and it reads ``-p go_version 1.30`` as the
-number 1.3. On a production host both must stop the run before anything changes.
+papermill only warns about a parameter that it does not know, and it reads ``-p go_version 1.30``
+as the number 1.3. On a production host both must stop the run before anything changes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     pytest runbooks notebooks --on debian-13 -n 2
 
-``-k``, ``-x``, ``--lf``, junit XML and xdist work as ever. Without ``--on`` the plugin does nothing.
+``-k``, ``-x``, ``--lf``, junit XML and xdist work as ever. Without ``--on`` it does nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +198,10 @@ class Rooms:
 
 
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    if isinstance(item, StageItem):
-        if not (isinstance(nextitem, StageItem) and nextitem.continues(item.notebook, item.host)):
-            item.config.stash[ROOMS].end()
+    if not isinstance(item, StageItem):
+        return
+    if not (isinstance(nextitem, StageItem) and nextitem.continues(item.notebook, item.host)):
+        item.config.stash[ROOMS].end()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -209,7 +210,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     report: Any = yield
     if isinstance(item, StageItem) and (report.when == "call" or report.outcome != "passed"):
         reason = report.longrepr[2] if report.skipped else ""
@@ -221,7 +222,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
             "seconds": report.duration,
             "why": reason.removeprefix("Skipped: "),
         }
-    return report  # type: ignore[return-value]
+    return report
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

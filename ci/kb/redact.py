@@ -49,7 +49,7 @@ def guard_session(session: Any, hidden: Callable[[], list[str]]) -> None:
 
 
 def hide_parameters(nb: Any) -> dict[str, str]:
-    """Take secret values out of the notebook; returns the environment that hands them to its kernel."""
+    """Take secret values out of the notebook; returns the environment that hands them on."""
     stored = nb.metadata.get("papermill", {}).get("parameters", {})
     found = {name: str(value) for name, value in stored.items() if is_secret(name) and value}
     for name in found:

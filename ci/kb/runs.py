@@ -76,7 +76,7 @@ def _beside(notebook: Notebook, host: str, suffix: str) -> Path:
 
 
 def inputs(notebook: Notebook) -> dict[str, str]:
-    """What execution depends on in the repository: path to hash (of a notebook: without its prose)."""
+    """What execution depends on in the repository: path to hash (of a notebook without prose)."""
     files = {
         str(path): hashlib.sha256((notebook.root / path).read_bytes()).hexdigest()
         for path in notebook.files
@@ -85,7 +85,7 @@ def inputs(notebook: Notebook) -> dict[str, str]:
 
 
 def key(notebook: Notebook, stage: str, image: dict[str, str] | None) -> str:
-    """What makes two runs the same: the inputs, the stage, the image, and this package's version."""
+    """What makes two runs the same: inputs, stage, image, and this package's version."""
     parts = [SCHEMA, inputs(notebook), stage, image and image["id"], kb.__version__]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 

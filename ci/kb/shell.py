@@ -49,7 +49,7 @@ class Completed:
         return self.output
 
     def why(self) -> str:
-        """One line: which command at which line failed with what status, or the script's own word."""
+        """One line: which line failed with what status, or else the script's own last word."""
         if self.status < 0:
             name = signal.Signals(-self.status).name
             return f"it was ended by {name}"
@@ -72,8 +72,8 @@ class ScriptTimeoutError(Exception):
 def bash(script: str, *, check: bool = True, timeout: float = 300) -> Completed:
     """Run ``script`` and return what it printed.
 
-    With ``check`` a status other than 0 raises :class:`ScriptError`, one line long. After ``timeout``
-    seconds the script and its children are killed and :class:`ScriptTimeoutError` is raised.
+    With ``check`` a status other than 0 raises :class:`ScriptError`. After ``timeout`` seconds the
+    script and its children are killed and :class:`ScriptTimeoutError` is raised.
     """
     done = run(script, timeout=timeout)
     if check and done.status != 0:
@@ -94,8 +94,8 @@ def run(
     """Run ``script`` as a file under strict bash.
 
     ``env`` is added to the environment; ``emit`` gets the output while it comes, whole lines at a
-    time; ``scratch`` is the directory to make TMPDIR in; ``started`` gets the process's id, which is
-    also its session's. Output beyond :data:`KEPT_OUTPUT` characters is dropped from the middle.
+    time; ``scratch`` is the directory to make TMPDIR in; ``started`` gets the process's id, which
+    is also its session's. Output beyond :data:`KEPT_OUTPUT` characters is dropped from the middle.
     """
     with _workspace(scratch) as work:
         file = work / "cell.sh"
@@ -121,7 +121,7 @@ def run(
                 "KB_PYTHON": sys.executable,
             },
             start_new_session=True,  # so that a timeout ends its children, too
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call, which takes no lock
         )
         try:
             if started:
@@ -162,8 +162,8 @@ def _follow(
 ) -> str:
     """Pass the output on line by line until the script has ended, and return it.
 
-    A background process may keep the pipe open after the script's end (a daemon that a step starts):
-    what counts is the script itself, so reading stops shortly after it has exited.
+    A background process may keep the pipe open after the script's end (a daemon that a step
+    starts): what counts is the script itself, so reading stops shortly after it has exited.
     """
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)

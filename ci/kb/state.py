@@ -1,6 +1,6 @@
 """What a host is at one moment: files, packages, users, units, listening ports, kernel parameters.
 
-Runs on the host itself (``python -m kb.state``) and needs the standard library only. Two snapshots
+Runs on the host itself (``python -m kb.state TARGET``) and needs the standard library only. Two snapshots
 are compared by :func:`differences`; that, not a notebook's word, decides whether a plan changed
 nothing, a second apply changed nothing, and a rollback restored everything.
 """
@@ -23,22 +23,33 @@ Snapshot = dict[str, dict[str, Any]]
 # Nobody's configuration: what the kernel, a package manager's cache or a log changes by itself.
 SKIPPED = ("/proc", "/sys", "/dev", "/run", "/var/cache/ldconfig", "/var/lib/docker")
 # Kernel parameters that count something or change by themselves.
-RESTLESS = ("fs.dentry", "fs.file-nr", "fs.inode", "kernel.random", "kernel.ns_last_pid",
-            "kernel.pty.nr", "net.netfilter.nf_conntrack_count", "fs.quota", "kernel.perf_event_max",
-            "debug", "kernel.sched_domain", "vm.stat_refresh", "fs.aio-nr",
-            "net.ipv4.route.flush", "net.ipv6.route.flush", "net.ipv4.tcp_fastopen_key")  # fmt: skip
+RESTLESS = (
+    "debug",
+    "fs.aio-nr",
+    "fs.dentry",
+    "fs.file-nr",
+    "fs.inode",
+    "fs.quota",
+    "kernel.ns_last_pid",
+    "kernel.pty.nr",
+    "kernel.random",
+    "kernel.sched_domain",
+    "net.netfilter.nf_conntrack_count",
+    "vm.stat_refresh",
+)
+PACKAGES = "${Package}:${Architecture} ${Version} ${db:Status-Abbrev}\n"
 
 
 def take(known: Snapshot | None = None) -> Snapshot:
-    """Describe this host. ``known`` is an earlier snapshot: files untouched since are not read again."""
+    """Describe this host. Files untouched since the snapshot ``known`` are not read again."""
     return {
         "files": _files((known or {}).get("files", {})),
-        "packages": _lines(["dpkg-query", "-W", "-f", "${Package}:${Architecture} ${Version} ${db:Status-Abbrev}\n"]),
+        "packages": _lines(["dpkg-query", "-W", "-f", PACKAGES]),
         "users": _users(),
         "units": _units(),
         "ports": _ports(),
         "sysctls": _sysctls(),
-    }  # fmt: skip
+    }
 
 
 def _files(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def _describe(path: str, about: os.stat_result, before: list[Any] | None) -> lis
     owner = f"{about.st_uid}:{about.st_gid}"
     mode = stat.filemode(about.st_mode)
     if stat.S_ISLNK(about.st_mode):
-        return [mode, owner, "-> " + os.readlink(path), 0]
+        return [mode, owner, f"-> {Path(path).readlink()}", 0]
     if not stat.S_ISREG(about.st_mode):
         return [mode, owner, "", 0]
     touched = about.st_ctime_ns  # cannot be set back, unlike the time of modification
@@ -82,7 +93,7 @@ def _describe(path: str, about: os.stat_result, before: list[Any] | None) -> lis
 
 
 def _lines(command: list[str]) -> dict[str, str]:
-    """The words of each line a command prints: first word to the rest; nothing if it is not there."""
+    """Each line that a command prints, first word to the rest; nothing if it is not there."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
@@ -182,6 +193,11 @@ def _difference(kind: str, name: str, was: Any, now: Any) -> str:
     return f"{name}: {', '.join(changed)}"
 
 
+def main(target: str, known: str = "") -> None:
+    """Write a snapshot to the file ``target``; ``known`` is the file of an earlier one."""
+    earlier = json.loads(Path(known).read_text(encoding="utf-8")) if known else None
+    Path(target).write_text(json.dumps(take(earlier)), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    earlier = None if len(sys.argv) < 2 else json.loads(Path(sys.argv[1]).read_text())
-    json.dump(take(earlier), sys.stdout)
+    main(*sys.argv[1:])

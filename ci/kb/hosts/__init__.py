@@ -44,9 +44,12 @@ class Session(Protocol):
     """A host in use: fresh when it starts, gone when it is closed."""
 
     facts: dict[str, Any]
-    image: dict[str, str] | None
     here: str  # the directory on the host that holds the notebook and the files beside it
     disposable: bool  # whether closing throws the whole host away
+
+    @property
+    def image(self) -> dict[str, str] | None:
+        """Name and id of the image it was made from."""
 
     def kernel(self, env: dict[str, str]) -> AsyncKernelManager:
         """A manager for a new kernel on this host."""

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class DockerSession:
             raise
 
     def _start(self, notebook: Notebook, fixtures: dict[str, Path]) -> None:
-        binds = {
+        binds: dict[str, Mapping[str, str]] = {
             str(self.shared): {"bind": str(self.shared), "mode": "rw"},
             str(notebook.root / notebook.path.parent): {"bind": self.here, "mode": "ro"},
         }
@@ -122,7 +122,7 @@ class DockerSession:
         limited = ["timeout", "--kill-after=5", str(timeout), *argv]
         try:
             process, stream = self.launch(limited, env or {})
-            printed = {STDOUT: b"", STDERR: b""}
+            printed = {STDOUT: bytearray(), STDERR: bytearray()}
             for channel, chunk in frames_iter(stream, tty=False):
                 printed[channel] += chunk
             _hang_up(stream)
@@ -134,7 +134,7 @@ class DockerSession:
     def launch(self, argv: Sequence[str], env: dict[str, str]) -> tuple[str, Any]:
         """Start a process; returns its id and the socket that carries its output until it ends."""
         started = self._api.exec_create(self._id, list(argv), environment=env, workdir="/root")
-        stream = self._api.exec_start(started["Id"], socket=True)
+        stream: Any = self._api.exec_start(started["Id"], socket=True)
         os.set_blocking(stream.fileno(), True)  # the client's own time-out is for requests
         return started["Id"], stream
 
@@ -147,17 +147,18 @@ class DockerSession:
         return 137 if code is None else int(code)
 
     def snapshot(self, known: dict[str, Any] | None) -> dict[str, Any]:
-        arguments = []
+        taken = self.shared / "state.json"  # a file: megabytes take seconds through the engine
+        arguments = [str(taken)]
         if known is not None:
             earlier = self.shared / "known.json"
             earlier.write_text(json.dumps(known))
-            arguments = [str(earlier)]
-        status, output, error = self.command(
+            arguments.append(str(earlier))
+        status, _, error = self.command(
             [PYTHON, "-m", "kb.state", *arguments], env={"PYTHONDONTWRITEBYTECODE": "1"}
         )
         if status != 0:
             raise HostError(f"{self.host.name}: its state cannot be read: {error.strip()}")
-        state: dict[str, Any] = json.loads(output)
+        state: dict[str, Any] = json.loads(taken.read_text())
         return state
 
     def why_dead(self) -> str:
@@ -210,7 +211,7 @@ class _Manager(AsyncKernelManager):
         return kw.pop("cmd"), kw
 
 
-class _Provisioner(KernelProvisionerBase):  # type: ignore[misc]
+class _Provisioner(KernelProvisionerBase):
     """Starts, watches and ends a kernel inside a container."""
 
     session: DockerSession

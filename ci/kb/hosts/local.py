@@ -24,7 +24,7 @@ class LocalSession:
     """This machine, with the kernel in this Python environment."""
 
     disposable = False
-    image = None
+    image: dict[str, str] | None = None
 
     def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
         self.here = str((notebook.root / notebook.path).parent)
