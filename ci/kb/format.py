@@ -50,8 +50,8 @@ def canonical(text: str) -> str:
         _normalise(cell)
         cell["id"] = _identity(cell, taken)
         taken.add(cell["id"])
-    node = nbformat.from_dict(notebook)  # type: ignore[no-untyped-call]
-    return str(nbformat.writes(node)) + "\n"  # type: ignore[no-untyped-call]
+    node = nbformat.from_dict(notebook)
+    return str(nbformat.writes(node)) + "\n"
 
 
 def _normalise(cell: dict[str, Any]) -> None:

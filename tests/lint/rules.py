@@ -81,13 +81,16 @@ def setup_cell(notebook: Notebook) -> Iterator[str]:
 
 def parameters_cell(notebook: Notebook) -> Iterator[str]:
     tagged = [cell for cell in notebook.cells if "parameters" in tags(cell)]
-    if len(tagged) > 1:
-        yield "two cells are tagged `parameters`: papermill would inject behind the first only"
+    second = code_cells(notebook)[1:2]
+    if not second or tagged != second:
+        yield (
+            "the second code cell, and no other, must be tagged `parameters`: what is passed is"
+            " checked against it before anything else runs"
+        )
     if notebook.kind == "runbooks" and (not tagged or source(tagged[0]).splitlines()[0] != MODE):
         yield f"the parameters cell must begin with `{MODE}`: plan changes nothing by default"
     for cell in tagged:
-        number = notebook.cells.index(cell)
-        before = notebook.cells[number - 1]
+        before = notebook.cells[notebook.cells.index(cell) - 1]
         if before["cell_type"] != "markdown" or "## Parameters" not in source(before):
             yield "the parameters cell must follow a cell with the heading `## Parameters`"
 

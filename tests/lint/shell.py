@@ -24,8 +24,8 @@ def check_cells(notebook: Notebook, directory: Path) -> Iterator[str]:
             path = directory / f"{cell['id']}.bash"
             path.write_text(f"{prologue}\n{text.split(chr(10), 1)[-1]}\n", encoding="utf-8")
             cells[str(path)] = cell
-    # A file that a cell sources is the host's, not this machine's: it is not followed (SC1091).
-    options = ["--shell", "bash", "--exclude", "SC1091"]
+    # A file that a cell sources is the host's, not this machine's: it is not followed (SC1090, SC1091).
+    options = ["--shell", "bash", "--exclude", "SC1090,SC1091"]
     for finding in _run([*options, *cells]) if cells else ():
         cell = cells[finding["file"]]
         line = source(cell).splitlines()[finding["line"] - 1].strip()

@@ -98,6 +98,10 @@ def edit_mode(cells: list[dict]) -> None:
     named(cells, "parameters")["source"][0] = 'mode: str = "apply"  # plan, apply or rollback\n'
 
 
+def edit_no_parameters(cells: list[dict]) -> None:
+    cells.remove(named(cells, "parameters"))
+
+
 def edit_bang(cells: list[dict]) -> None:
     named(cells, "rollback")["source"] = ["!rm -rf /etc/noble-example"]
 
@@ -146,6 +150,7 @@ def named(cells: list[dict], identity: str) -> dict:
         ("sections_in_order", edit_section, "Checks"),
         ("setup_cell", edit_setup, "exactly `%load_ext kb`"),
         ("parameters_cell", edit_mode, "plan changes nothing by default"),
+        ("parameters_cell", edit_no_parameters, "must be tagged `parameters`"),
         ("no_raw_shell", edit_bang, "`rollback` runs a raw shell"),
         ("no_raw_shell", edit_bash_magic, "`verify-message` runs a raw shell"),
         ("known_magics", edit_bash_magic, "`%%bash`, which is no magic of kb"),

@@ -1,0 +1,52 @@
+"""What `make new` makes: green from the start, through all life stages."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from kb import catalog
+from kb.new import NewError, create
+
+ROOT = Path(__file__).parents[2]
+INPUTS = ("pyproject.toml", "requirements-host.txt", "README.md", "LICENSE")
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout of this repository with no notebook and no claim in it."""
+    shutil.copytree(ROOT / "ci", tmp_path / "ci", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in INPUTS:
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("kind", catalog.KINDS)
+def test_it_lives_through_all_stages(checkout: Path, kind: str) -> None:
+    path = create(checkout, f"{kind}/example/hello-world")
+    assert catalog.read(checkout, path).title == "Hello world"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", kind, "--on", "debian-13", "-p", "no:cacheprovider", "-q"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    stages = {"runbooks": "5 passed", "notebooks": "1 passed"}
+    assert stages[kind] in done.stdout
+
+
+@pytest.mark.parametrize("name", ["", "install", "go/install", "runbooks/go/Install", "docs/go/x"])
+def test_a_name_of_another_form(checkout: Path, name: str) -> None:
+    with pytest.raises(NewError, match=f"'{name}' is no name for a notebook: say runbooks/AREA"):
+        create(checkout, name)
+
+
+def test_a_name_that_is_taken(checkout: Path) -> None:
+    create(checkout, "runbooks/go/install")
+    with pytest.raises(NewError, match=r"runbooks/go/install\.ipynb is there already"):
+        create(checkout, "runbooks/go/install.ipynb")
