@@ -24,7 +24,7 @@ def check_cells(notebook: Notebook, directory: Path) -> Iterator[str]:
             path = directory / f"{cell['id']}.bash"
             path.write_text(f"{prologue}\n{text.split(chr(10), 1)[-1]}\n", encoding="utf-8")
             cells[str(path)] = cell
-    # A file that a cell sources is the host's, not this machine's: it is not followed (SC1090, SC1091).
+    # SC1090, SC1091: a file that a cell sources is on the host, not on this machine.
     options = ["--shell", "bash", "--exclude", "SC1090,SC1091"]
     for finding in _run([*options, *cells]) if cells else ():
         cell = cells[finding["file"]]
