@@ -40,21 +40,33 @@ find_uv() {
     uv=$PWD/build/tools/bin/uv
 }
 
-# What .venv must be made of. A copy or a move of the checkout breaks it, so the place is part of it.
+# venv_stamp VENV REQUIREMENTS: what VENV must be made of. A copy or a move of the checkout breaks it,
+# so the place is part of it.
 venv_stamp() {
-    sha256sum requirements.txt pyproject.toml
+    sha256sum "$2" pyproject.toml
     echo "$PWD"
-    .venv/bin/python -c 'import sys; print(sys.version)'
+    "$1/bin/python" -c 'import sys; print(sys.version)'
 }
 
 venv_is_whole() {
-    is_new_enough .venv/bin/python && [[ "$(venv_stamp)" == "$(cat .venv/made-of 2>/dev/null)" ]]
+    is_new_enough "$1/bin/python" && [[ "$(venv_stamp "$1" "$2")" == "$(cat "$1/made-of" 2>/dev/null)" ]]
+}
+
+# make_venv VENV REQUIREMENTS PYTHON: with this repository's package in it.
+make_venv() {
+    say "making $1 with $3"
+    "$uv" venv --quiet --clear --python "$3" "$1"
+    if ! "$uv" pip install --quiet --python "$1/bin/python" --require-hashes --only-binary :all: --requirement "$2" ||
+        ! "$uv" pip install --quiet --python "$1/bin/python" --no-deps --no-build-isolation --editable .; then
+        die "uv could not fill $1 (see above): check the network and run make again."
+    fi
+    venv_stamp "$1" "$2" >"$1/made-of"
 }
 
 # ensure_python: makes .venv, or sets use_container when this machine can have no interpreter for it.
 ensure_python() {
     local python
-    if venv_is_whole; then return; fi
+    if venv_is_whole .venv requirements.txt; then return; fi
     # Debian 13 and Ubuntu 24.04 have one that is new enough, if one asks.
     command -v python3 >/dev/null || apt_install "Python" python3 python3-venv
     find_uv
@@ -69,12 +81,5 @@ ensure_python() {
         fi
         python=3.13
     fi
-    say "making .venv with $python"
-    "$uv" venv --quiet --clear --python "$python" .venv
-    if ! "$uv" pip install --quiet --python .venv/bin/python --require-hashes --only-binary :all: \
-        --requirement requirements.txt ||
-        ! "$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation --editable .; then
-        die "uv could not fill .venv (see above): check the network and run make again."
-    fi
-    venv_stamp >.venv/made-of
+    make_venv .venv requirements.txt "$python"
 }
