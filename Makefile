@@ -46,7 +46,8 @@ test-here:
 .PHONY: engine engine-here
 engine: ## a Docker engine that answers, and the image of debian-13
 	@$(setup) $@ engine
-engine-here: ;
+engine-here:
+	@:
 
 .PHONY: lint lint-here
 lint: ## run the lints alone

@@ -17,7 +17,7 @@ wants_debian() { [[ -n "$use_container" || "$target" == test || " ${ON:-} " == *
 bring() {
     ensure_python
     if needs engine || [[ -n "$use_container" ]]; then
-        ensure_engine make "$target"
+        ensure_engine make --no-print-directory "$target"
         # Here rather than when the first notebook asks for it: it takes a minute, and says so.
         if wants_debian; then ci/setup/debian-13.sh; fi
     fi
