@@ -30,9 +30,13 @@ class Check:
     says: str
 
     def __and__(self, other: Check) -> Check:
+        if not isinstance(other, Check):
+            return NotImplemented
         return Check(self.holds and other.holds, f"{self.says}; and {other.says}")
 
     def __or__(self, other: Check) -> Check:
+        if not isinstance(other, Check):
+            return NotImplemented
         return Check(self.holds or other.holds, f"{self.says}; or {other.says}")
 
     def __invert__(self) -> Check:

@@ -7,5 +7,5 @@ kb-restore() {
   "$KB_PYTHON" -m kb.keep restore "$KB_STATE"
 }
 
-# The parent shell's report comes last and wins: it names the line of the cell, not of a subshell.
-trap 'echo "$LINENO" >"$KB_FAILED"' ERR
+# The last report counts: one of a command substitution may come before, and be of no consequence.
+trap 'echo "$LINENO" >>"$KB_FAILED"' ERR

@@ -153,6 +153,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
 
 
 def _follow(
@@ -229,9 +231,14 @@ class _Capped:
 
 
 def _read_failure(report: Path, script: str) -> Failure | None:
+    """The last report that names a command: a subshell that failed is reported as its `)`, too."""
+    lines = script.splitlines()
     try:
-        line = int(report.read_text())
+        numbers = [int(number) for number in report.read_text().split()]
     except (OSError, ValueError):
         return None
-    lines = script.splitlines()
-    return Failure(line, lines[line - 1].strip() if 0 < line <= len(lines) else "")
+    found = [
+        Failure(line, lines[line - 1].strip() if 0 < line <= len(lines) else "")
+        for line in reversed(numbers)
+    ]
+    return next((failure for failure in found if not failure.text.startswith(")")), None)

@@ -1,0 +1,130 @@
+"""Small notebooks built in code, and projects of them in a temporary directory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbformat import v4
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+MODE = 'mode: str = "plan"  # plan, apply or rollback'
+KERNEL = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+# What an image is made of: with the repository's own files, a project uses the repository's image.
+SHARED = ("pyproject.toml", "requirements-host.txt", "README.md", "LICENSE")
+
+
+def text(identity: str, source: str) -> Any:
+    """A cell of prose."""
+    return v4.new_markdown_cell(source, id=identity)
+
+
+def code(identity: str, source: str, *tags: str) -> Any:
+    """A cell of code without outputs."""
+    return v4.new_code_cell(source, id=identity, metadata={"tags": list(tags)} if tags else {})
+
+
+def notebook(*cells: Any, parameters: str = "", **kb: Any) -> Any:
+    """A notebook with the usual first cells; ``kb`` are its metadata."""
+    first = [
+        text("title", "# A small one\n\nIt is made for a test."),
+        code("setup", "%load_ext kb", "setup"),
+    ]
+    if parameters:
+        first.append(code("parameters", parameters, "parameters"))
+    metadata = {**KERNEL, "kb": {"needs": [], **kb}}
+    return v4.new_notebook(cells=[*first, *cells], metadata=metadata)
+
+
+def runbook(*cells: Any, parameters: str = "", **kb: Any) -> Any:
+    """A notebook with the parameter `mode`."""
+    return notebook(*cells, parameters=f"{MODE}\n{parameters}".strip(), **kb)
+
+
+def tree(root: Path) -> str:
+    """A hash of all that lies below ``root``: names, kinds, owners, modes, times, contents."""
+    total = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        about = path.lstat()
+        time = 0 if path.is_dir() and not path.is_symlink() else about.st_mtime_ns
+        row = (str(path.relative_to(root)), about.st_mode, about.st_uid, about.st_gid, time)
+        total.update(repr(row).encode())
+        if path.is_symlink():
+            total.update(str(path.readlink()).encode())
+        elif path.is_file():
+            total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+class Project:
+    """A repository of notebooks in a directory of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.state = root / "state"  # where runbooks keep originals
+
+    def add(self, path: str, nb: Any) -> Path:
+        """Store a notebook at ``path``, relative to the root."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(nb, target)
+        return target
+
+    def claims(self, text: str) -> None:
+        """Write docs/claims/a1.yml."""
+        path = self.root / "docs/claims/a1.yml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return {**os.environ, "NOBLE_RUNBOOKS_STATE": str(self.state), **more}
+
+    def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
+        """A command of the virtual environment, started in the root."""
+        return subprocess.Popen(
+            [str(BIN / command[0]), *command[1:]],
+            cwd=self.root,
+            env=self.environment(**env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """A command of the virtual environment, run to its end in the root."""
+        with self.start(*command, **env) as process:
+            out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    def papermill(self, path: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """What an operator runs; the executed notebook is out.ipynb."""
+        return self.run("papermill", path, "out.ipynb", *arguments, **env)
+
+    def executed(self, path: str = "out.ipynb") -> Any:
+        """An executed notebook."""
+        return json.loads((self.root / path).read_text())
+
+
+def statuses(executed: Any) -> dict[str, str]:
+    """What the record says of each code cell."""
+    return {cell["id"]: cell["status"] for cell in executed["metadata"]["kb_run"]["cells"]}
+
+
+def outputs(executed: Any) -> dict[str, str]:
+    """What each cell printed."""
+    return {
+        cell["id"]: "".join("".join(output.get("text", "")) for output in cell["outputs"])
+        for cell in executed["cells"]
+        if cell["cell_type"] == "code"
+    }
