@@ -5,6 +5,9 @@
 
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
+# Where debootstrap is, and not on the path of every user.
+PATH=$PATH:/usr/sbin
+
 readonly image=noble-runbooks/base:debian-13
 readonly work=build/bootstrap
 readonly keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -22,14 +25,14 @@ clear_work() {
 
 bootstrap() {
     if have_image; then return; fi
-    if [[ ! -x /usr/sbin/debootstrap || ! -e $keyring ]]; then
+    if ! command -v debootstrap >/dev/null || [[ ! -e $keyring ]]; then
         apt_install "debootstrap (it makes the debian-13 host)" debootstrap debian-archive-keyring
     fi
     may_be_root || die "Making the debian-13 image takes root (debootstrap): run make as root, or install sudo."
     if [[ -d $work ]]; then clear_work; fi
     mkdir -p "$work/tree" build/cache/debs
     say "bootstrapping the debian-13 image (about a minute)"
-    as_root /usr/sbin/debootstrap --variant=minbase --keyring="$keyring" --force-check-gpg \
+    as_root debootstrap --variant=minbase --keyring="$keyring" --force-check-gpg \
         --cache-dir="$PWD/build/cache/debs" trixie "$PWD/$work/tree" ${DEBIAN_MIRROR:+"$DEBIAN_MIRROR"} \
         >build/debootstrap.log 2>&1 ||
         die "debootstrap could not make the debian-13 image: $(tail -n1 build/debootstrap.log) (all of it: build/debootstrap.log)."

@@ -6,6 +6,7 @@ import http.client
 import os
 import pty
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,12 @@ import pytest
 ROOT = Path(__file__).parents[2]
 NO_ENGINE = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock."
 NO_PERMISSION = "permission denied while trying to connect to the Docker daemon socket"
+
+# What a script may use of the real system: nothing that installs, starts or serves.
+COMMANDS = (
+    *("awk", "bash", "cat", "dirname", "env", "flock", "grep", "head", "id", "ls", "mkdir", "rm"),
+    *("sed", "sleep", "sort", "tac", "tail", "tar", "timeout", "tr", "true"),
+)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -30,8 +37,7 @@ def machine(tmp_path: Path) -> Run:
     checkout, commands = tmp_path / "checkout", tmp_path / "commands"
     shutil.copytree(ROOT / "ci/setup", checkout / "ci/setup")
     commands.mkdir()
-    for name in ("bash", "cat", "dirname", "env", "flock", "grep", "head", "id", "mkdir", "rm",
-                 "sed", "sleep", "tail", "timeout", "tr", "true"):  # fmt: skip
+    for name in COMMANDS:
         (commands / name).symlink_to(str(shutil.which(name)))
 
     def run(line: str, env: dict[str, str] | None = None, **stand_ins: str):
@@ -149,6 +155,50 @@ def test_the_lock_is_held_and_no_child_inherits_it(machine: Run) -> None:
         "locked x started; flock -n build/x.lock true && echo free; kill $(cat pid)"
     )
     assert done.stdout == "held\nfree\n", done.stderr
+
+
+DEBOOTSTRAP = """
+tree=${@: -1}
+[[ -z "$(ls -A "$tree")" ]] || { echo "E: not empty: $(ls "$tree")"; exit 1; }
+echo first >"$tree/first"
+[[ -e ../kill ]] && { rm ../kill; kill -9 "$PPID"; }
+echo second >"$tree/second"
+"""
+# `docker import` counts what it is given; afterwards the image is there.
+ENGINE = """
+case $1 in
+image) [[ -e ../image ]] ;;
+import) tar --list --file "${@: -2:1}" | sort | tr '\n' ' ' >../image ;;
+esac
+"""
+
+
+def test_an_interrupted_bootstrap_is_done_again(machine: Run, tmp_path: Path) -> None:
+    stand_ins = {"docker": ENGINE, "debootstrap": DEBOOTSTRAP, "apt-get": "", "apt-cache": ""}
+    (tmp_path / "kill").touch()
+    killed = machine("ci/setup/debian-13.sh", id="echo 0", **stand_ins)
+    assert killed.returncode == -signal.SIGKILL
+    assert not (tmp_path / "image").exists()
+
+    done = machine("ci/setup/debian-13.sh", id="echo 0", **stand_ins)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "image").read_text() == "./ ./first ./second "
+    assert not (tmp_path / "checkout/build/bootstrap").exists()
+
+    (tmp_path / "image").write_text("left alone")
+    assert machine("ci/setup/debian-13.sh").returncode == 0
+    assert (tmp_path / "image").read_text() == "left alone"
+
+
+def test_a_bootstrap_that_fails_says_why(machine: Run) -> None:
+    done = machine(
+        "ci/setup/debian-13.sh",
+        id="echo 0",
+        docker="[[ $1 != image ]]",
+        debootstrap="echo I: Retrieving; echo 'E: Failed getting release file'; exit 1",
+        **{"apt-get": "", "apt-cache": ""},
+    )
+    assert "the debian-13 image: E: Failed getting release file (all of it: build/" in says(done)
 
 
 def test_port_taken() -> None:
