@@ -111,7 +111,7 @@ class Keeper:
     def restore(self) -> Iterator[str]:
         """Put every kept path back, newest first; yields one line for each thing done.
 
-        Can be interrupted and repeated. At the end the state directory is gone.
+        Can be interrupted and repeated. At the end nothing is kept; :meth:`forget` does the rest.
         """
         rows = self.kept()
         left = self._read_left()
@@ -120,10 +120,16 @@ class Keeper:
             if saved:
                 yield f"saved: {kept.path} was edited after the apply; the edited one is {saved}"
             yield from self._put_back(kept)
-        self.forget()
+        self.journal.unlink(missing_ok=True)  # first: a line must not outlive its copy
+        self.left.unlink(missing_ok=True)
+        shutil.rmtree(self.copies, ignore_errors=True)
 
     def forget(self) -> None:
-        """Remove the state directory, and the directories above it that only held it."""
+        """Remove the state directory, and the directories above it that only held it.
+
+        Not before the rollback's cell has ended: its own files lie there.
+        """
+        self.journal.unlink(missing_ok=True)
         shutil.rmtree(self.root, ignore_errors=True)
         for parent in list(self.root.parents)[:2]:
             try:
@@ -138,13 +144,15 @@ class Keeper:
                 yield f"changed: removed {kept.path}"
         else:
             copy = self.copies / kept.copy
+            if not os.path.lexists(copy):
+                raise KeepError(f"the original of {kept.path} is no longer in {self.copies}")
             if _digest(copy) != _digest(kept.path):
                 beside = kept.path.parent / f".{kept.path.name}.kb-restore"
                 _remove(beside)
                 kept.path.parent.mkdir(parents=True, exist_ok=True)
                 _copy(copy, beside)
-                if beside.is_dir() and not beside.is_symlink():
-                    _remove(kept.path)  # a directory cannot be replaced by a rename
+                if _is_directory(beside) or _is_directory(kept.path):
+                    _remove(kept.path)  # a rename replaces no directory, and none by a file
                 beside.replace(kept.path)
                 yield f"changed: put back {kept.path}"
         for made in kept.made:  # deepest first
@@ -159,7 +167,8 @@ class Keeper:
         if _digest(path) == left[str(path)]:
             return None
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        saved = self.root.parent / "edited" / f"{path.name}.{stamp}"
+        flat = str(path).strip("/").replace("/", "-")[-200:]  # a file's name has 255 bytes
+        saved = self.root.parent / "edited" / f"{flat}.{stamp}"
         saved.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _copy(path, saved)
         return saved
@@ -217,6 +226,8 @@ def _copy(source: Path, target: Path) -> None:
     if partial.is_file() and not partial.is_symlink():
         with partial.open("rb") as handle:
             os.fsync(handle.fileno())
+    if _is_directory(target):
+        _remove(target)  # left by a run that was killed before it wrote the line
     partial.replace(target)
 
 
@@ -235,7 +246,9 @@ def _digest(path: Path) -> str:
     for entry in [path, *sorted(path.rglob("*"))] if _is_directory(path) else [path]:
         about = entry.lstat()
         total.update(f"{entry.relative_to(path)} {about.st_uid} {about.st_gid} ".encode())
-        total.update(f"{about.st_mode} {about.st_mtime_ns if entry.is_file() else 0} ".encode())
+        total.update(
+            f"{about.st_mode} {0 if stat.S_ISDIR(about.st_mode) else about.st_mtime_ns} ".encode()
+        )
         if stat.S_ISLNK(about.st_mode):
             total.update(str(entry.readlink()).encode())
         elif stat.S_ISREG(about.st_mode):
