@@ -133,7 +133,7 @@ def test_checks_combine(combined: Check, holds: bool, says: str) -> None:
 
 
 def test_a_check_is_no_bool() -> None:
-    with pytest.raises(TypeError, match="combine checks with &, | and ~"):
+    with pytest.raises(TypeError, match=r"combine checks with &, \| and ~"):
         bool(YES)
     with pytest.raises(TypeError):
         _ = YES and NO
@@ -147,8 +147,8 @@ def test_a_check_combines_with_checks_only(other: Any) -> None:
 
 
 def test_check_takes_a_computed_condition() -> None:
-    assert check(2 > 1, "two is more than one") == Check(True, "two is more than one: yes")
-    assert not check(1 > 2, "one is more than two").holds
+    assert check(len([1]) > 0, "it has one") == Check(True, "it has one: yes")
+    assert not check(len([]) > 0, "it has one").holds
 
 
 @pytest.mark.parametrize("condition", ["yes", 1, None, YES])

@@ -195,7 +195,7 @@ def test_a_script_ends_with_its_kernel(tmp_path: Path) -> None:
     if child == 0:  # stands for a kernel, which is killed
         shell.run(f"echo $$ >{tmp_path}/partial\nmv {tmp_path}/partial {tmp_path}/pid\nsleep 60")
         os._exit(0)
-    wait_for(lambda: (tmp_path / "pid").exists())
+    wait_for((tmp_path / "pid").exists)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert gone(int((tmp_path / "pid").read_text()))
