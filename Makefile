@@ -16,6 +16,8 @@ export SERVE ?= 1
 export ARGS ?=
 export NAME ?=
 export YES ?=
+# The uv that the set-up brought, where the machine has none: ci/fixtures use it.
+export PATH := $(PATH):$(CURDIR)/build/tools/bin
 
 setup := ci/setup.sh
 bin := .venv/bin
