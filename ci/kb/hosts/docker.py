@@ -29,6 +29,9 @@ REPOSITORY = "/srv/noble-runbooks"  # where the container sees the notebooks, re
 FIXTURES = "/srv/fixtures"
 CERTIFICATES = "/srv/ca-certificates.crt"
 
+# Containers of one image on one engine are alike: asked once for each image.
+_facts_of: dict[str, dict[str, Any]] = {}
+
 
 class DockerSession:
     """One container. It lives as long as this process holds its standard input open.
@@ -90,12 +93,15 @@ class DockerSession:
         self._api.start(self._id)
 
     def _facts(self) -> dict[str, Any]:
+        if known := _facts_of.get(self.image["id"]):
+            return known
         status, output, error = self.command([PYTHON, "-m", "kb.facts"])
         if status != 0:
             raise HostError(f"{self.host.name}: its facts cannot be read: {error.strip()}")
-        facts: dict[str, Any] = json.loads(output)
+        facts = {"name": self.host.name, "kind": self.host.kind, **json.loads(output)}
         facts.pop("offers")
-        return {"name": self.host.name, "kind": self.host.kind, **facts}
+        _facts_of[self.image["id"]] = facts
+        return facts
 
     def kernel(self, env: dict[str, str]) -> AsyncKernelManager:
         directory = Path(tempfile.mkdtemp(prefix="k", dir=self.shared))
