@@ -50,7 +50,15 @@ def declared(source: str) -> list[Parameter]:
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    return [_parameter(node, comments.get(node.end_lineno or node.lineno, "")) for node in body]
+    found: list[Parameter] = []
+    for node in body:
+        new = _parameter(node, comments.get(node.end_lineno or node.lineno, ""))
+        if new.name in {parameter.name for parameter in found}:
+            raise ParameterError(
+                f"line {new.line} of the parameters cell: `{new.name}` is there twice: remove one"
+            )
+        found.append(new)
+    return found
 
 
 def _parameter(node: ast.stmt, help_text: str) -> Parameter:
@@ -62,7 +70,7 @@ def _parameter(node: ast.stmt, help_text: str) -> Parameter:
         raise ParameterError(f"{wrong}: the type of `{name}` must be one of {', '.join(TYPES)}")
     try:
         default = ast.literal_eval(node.value)
-    except ValueError:
+    except (ValueError, TypeError):
         raise ParameterError(f"{wrong}: the default of `{name}` must be a plain value") from None
     if not _fits(kind, default):
         raise ParameterError(f"{wrong}: the default of `{name}` is not of type {kind}")

@@ -4,7 +4,7 @@ unset BASH_ENV # scripts that the cell starts are not ours
 
 # Puts back every file that this runbook's steps kept, newest first, exactly as it was.
 kb-restore() {
-  "$KB_PYTHON" -m kb.keep restore "$KB_STATE"
+  "$KB_PYTHON" -m kb.keep restore "$KB_STATE" || return # so that the cell's line is reported
 }
 
 # The last report counts: one of a command substitution may come before, and be of no consequence.

@@ -9,6 +9,7 @@ from typing import Any
 from kb.parameters import is_secret
 
 MASK = "***"
+PROTOCOL = ("execution_state", "status", "name")  # words of the protocol itself: idle, ok, stdout
 SHORTEST = 3  # a secret of one or two characters would mask half of every text
 
 
@@ -40,12 +41,19 @@ def guard_session(session: Any, hidden: Callable[[], list[str]]) -> None:
     def masked(stream: Any, msg_or_type: Any, content: Any = None, *rest: Any, **kw: Any) -> Any:
         found = hidden()
         if found:
-            content = clean(content, found)
+            content = _cleaned(content, found)
             if isinstance(msg_or_type, dict):
-                msg_or_type = {**msg_or_type, "content": clean(msg_or_type["content"], found)}
+                msg_or_type = {**msg_or_type, "content": _cleaned(msg_or_type["content"], found)}
         return send(stream, msg_or_type, content, *rest, **kw)
 
     session.send = masked
+
+
+def _cleaned(content: Any, hidden: list[str]) -> Any:
+    """A message's content, masked; a secret that is a word of the protocol must not break it."""
+    if not isinstance(content, dict):
+        return content
+    return clean(content, hidden) | {key: content[key] for key in PROTOCOL if key in content}
 
 
 def hide_parameters(nb: Any) -> dict[str, str]:
