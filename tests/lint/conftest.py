@@ -7,11 +7,6 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def root() -> Path:
-    return ROOT
-
-
-@pytest.fixture(scope="session")
 def tracked() -> list[Path]:
     """The files that git has or would take, relative to the root; none that is deleted."""
     listed = subprocess.run(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from shell import check_scripts
 
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
 REQUIREMENTS = sorted(ROOT.glob("requirements*.txt"))
