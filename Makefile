@@ -83,4 +83,4 @@ lock: ## resolve the dependencies anew and write requirements*.txt
 
 .PHONY: clean
 clean: ## remove what make made (images stay in the engine)
-	rm -rf .venv build site
+	rm -rf --one-file-system .venv build site
