@@ -14,6 +14,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from kb import catalog, runs
+
 SETTLED = "application/vnd.noble-runbooks.settled+json"
 HOST = {
     "name": "debian-13",
@@ -122,7 +124,7 @@ class Project:
         self.cells[path] = list(cells)
         self.write(path, document(self.cells[path], kb={"needs": [], **kb}))
 
-    def run(  # noqa: PLR0913 - a record has many parts
+    def run(
         self,
         path: str,
         outputs: Mapping[str, list[dict[str, Any]]],
@@ -167,7 +169,7 @@ class Project:
             "kb": "0.1.0",
             "commit": "0123456789abcdef0123456789abcdef01234567",
             "dirty": False,
-            "inputs": {},
+            "inputs": {path: "of another notebook"},
             "parameters": {},
             "host": {**HOST, "name": host},
             "image": None,
@@ -176,6 +178,8 @@ class Project:
             "broken": None,
             **record,
         }
+        if not changed:
+            kb_run["inputs"] = runs.inputs(catalog.read(self.root, Path(path)))
         target = f"build/runs/{host}/{path.removesuffix('.ipynb')}.{stage}.ipynb"
         self.write(target, document(executed, kb_run=kb_run))
         return self.root / target
@@ -248,7 +252,7 @@ def books(project: Project, count: int = 60, *, seed: int = 1) -> None:
         for picture in range(4):
             identity = f"plot-{picture}"
             cells.append(code(identity, f"plot(value_{picture})"))
-            data = png_text(width=300, height=360, seed=noise.randrange(1 << 30))
+            data = png_text(width=320, height=460, seed=noise.randrange(1 << 30))
             outputs[identity] = [
                 {**mime("image/png", data), "metadata": {"image/png": {"width": 300}}}
             ]

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+_END = "\0"
 _UNUSED = 30 * 24 * 3600.0  # seconds after which an entry that no build asked for goes
 
 
@@ -35,6 +36,22 @@ class Cache:
         os.utime(path)
         return entry
 
+    def load_text(self, key: str) -> str | None:
+        """Returns a text kept under the key, or None."""
+        path = self.pages / f"{key}.html"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return None
+        # The last byte tells a whole file from one that a power cut left in part.
+        if not text.endswith(_END):
+            return None
+        os.utime(path)
+        return text.removesuffix(_END)
+
+    def save_text(self, key: str, text: str) -> None:
+        _write(self.pages / f"{key}.html", (text + _END).encode("utf-8", "xmlcharrefreplace"))
+
     def save(self, key: str, entry: dict[str, Any]) -> None:
         """Keeps an entry; its `files` gives each name that `keep` returned for it, and the size."""
         _write(self.pages / f"{key}.json", json.dumps(entry, ensure_ascii=False).encode())
@@ -58,7 +75,7 @@ class Cache:
         """Removes what no build has asked for in a long while."""
         now = time.time()
         used: set[str] = set()
-        for path in self.pages.glob("*.json"):
+        for path in self.pages.iterdir():
             if now - path.stat().st_mtime > _UNUSED:
                 path.unlink(missing_ok=True)
         old = [path for path in self.files.iterdir() if now - path.stat().st_mtime > _UNUSED]
@@ -82,4 +99,5 @@ def digest(*parts: bytes | str) -> str:
 def _write(path: Path, content: bytes) -> None:
     with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
         file.write(content)
+    Path(file.name).chmod(0o644)
     Path(file.name).replace(path)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import html
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from itertools import groupby
 from typing import Any
 
-from pygments import highlight
-from pygments.formatters.html import HtmlFormatter
 from pygments.lexers.python import PythonLexer
 from pygments.lexers.shell import BashLexer
+from pygments.token import STANDARD_TYPES
 
 from kb.site import terminal
 
 _MAGIC = re.compile(r"%%(preflight|apply|verify|rollback|observe)\b[ \t]*(.*)(?:\n|$)")
+_PLAIN = ("n", "w")  # names and blanks, which have the colour of text
 _LARGEST = 60_000  # characters of one cell
 
 
@@ -85,18 +88,31 @@ def highlighted(cell: Cell) -> str:
     """Returns the cell's code as an HTML block that the theme gives a copy button."""
     code = terminal.plain(terminal.clean(cell.code))[:_LARGEST]
     language = "bash" if cell.is_bash else "python"
-    spans = highlight(code, _lexer(language), _formatter())
+    spans = "".join(_spans(code, language))
     return (
         f'<div class="language-{language} highlight"><pre tabindex="0"><code>{spans}</code></pre>'
         "</div>"
     )
 
 
+def _spans(code: str, language: str) -> Iterator[str]:
+    """Yields what Pygments' own formatter does, without spans that the theme gives no colour."""
+    for name, tokens in groupby(
+        _lexer(language).get_tokens(code), key=lambda token: _name(token[0])
+    ):
+        text = html.escape("".join(value for _, value in tokens), quote=False)
+        yield f'<span class="{name}">{text}</span>' if name else text
+
+
+@cache
+def _name(kind: Any) -> str:
+    """The class of a token's kind, or of the nearest kind above it that has one."""
+    while kind not in STANDARD_TYPES:
+        kind = kind.parent
+    name = STANDARD_TYPES[kind]
+    return "" if name in _PLAIN else name
+
+
 @cache
 def _lexer(language: str) -> Any:
     return BashLexer(stripnl=False) if language == "bash" else PythonLexer(stripnl=False)
-
-
-@cache
-def _formatter() -> Any:
-    return HtmlFormatter(nowrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -23,11 +22,10 @@ def load(root: Path) -> Site:
         notebooks = catalog.find(root)
         recorded = claims.load(root)
         claims.check_cited(recorded, notebooks)
-        found = runs.load_all(root)
-    except (catalog.CatalogError, claims.ClaimsError, runs.RunError) as error:
+    except (catalog.CatalogError, claims.ClaimsError) as error:
         raise PluginError(str(error)) from error
     by_notebook: dict[str, list[runs.Run]] = defaultdict(list)
-    for run in found:
+    for run in runs.load_all(root):
         by_notebook[run.notebook].append(run)
     skips = _skips(root)
     by_claim = {claim.id: claim for claim in recorded}
@@ -46,7 +44,7 @@ def _view(
     root: Path,
     notebook: catalog.Notebook,
     its_runs: Iterable[runs.Run],
-    skips: Mapping[str, Mapping[str, str]],
+    skips: Mapping[str, str],
     by_claim: Mapping[str, claims.Claim],
 ) -> NotebookView:
     stages: dict[str, dict[str, Stage]] = defaultdict(dict)
@@ -54,8 +52,8 @@ def _view(
         stages[run.host][run.stage] = _stage(run, notebook)
     hosts = [HostView(host, notebook.stages, found) for host, found in stages.items()]
     hosts += [
-        HostView(host, notebook.stages, skipped=skip.get("reason", "no reason was recorded"))
-        for host, skip in skips.items()
+        HostView(host, notebook.stages, skipped=reason)
+        for host, reason in skips.items()
         if host not in stages
     ]
     path = str(notebook.path)
@@ -82,28 +80,24 @@ def _view(
 
 
 def _stage(run: runs.Run, notebook: catalog.Notebook) -> Stage:
-    fresh = run.is_fresh(notebook)
-    content = run.path.read_bytes()
+    fresh = not run.is_stale(notebook)
     return Stage(
         name=run.stage,
         record=run.metadata,
-        cells={cell.id: cell for cell in cells.read(run.nb())},
+        cells={cell.id: cell for cell in cells.read(run.content)},
         fresh=fresh,
-        digest=digest(str(fresh), content),
+        digest=digest(str(fresh), run.path.read_bytes()),
     )
 
 
-def _skips(root: Path) -> dict[str, dict[str, dict[str, str]]]:
+def _skips(root: Path) -> dict[str, dict[str, str]]:
     """By notebook and host: why it was not run there."""
-    found: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
-    for path in sorted((root / "build/runs").glob("*/*/*/*.skipped.json")):
-        host, kind, area, name = path.relative_to(root / "build/runs").parts
-        try:
-            skip = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
-            where = path.relative_to(root)
-            raise PluginError(f"{where}: not JSON: remove it and run again") from None
-        found[f"{kind}/{area}/{name.removesuffix('.skipped.json')}.ipynb"][host] = skip
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    try:
+        for (notebook, host), skip in runs.skips(root).items():
+            found[notebook][host] = skip["reason"]
+    except (ValueError, KeyError, TypeError):
+        raise PluginError("build/runs: a *.skipped.json is damaged: remove it, run again") from None
     return found
 
 

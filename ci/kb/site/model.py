@@ -81,7 +81,6 @@ class HostView:
     expected: tuple[str, ...]
     stages: Mapping[str, Stage] = field(default_factory=dict)
     skipped: str = ""
-    skipped_when: str = ""
 
     @property
     def failed(self) -> list[str]:

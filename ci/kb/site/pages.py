@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File, Files
+from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink, TableOfContents
 from mkdocs.utils import get_relative_url
@@ -33,10 +35,30 @@ class NotebookFile(File):
         return True
 
 
+class OutputFile(File):
+    """A picture or a long text from an output, kept in the cache."""
+
+    def __init__(self, config: MkDocsConfig, uri: str, kept: Path) -> None:
+        super().__init__(
+            uri, None, config.site_dir, config.use_directory_urls, inclusion=InclusionLevel.INCLUDED
+        )
+        self.abs_src_path = str(kept)
+
+    def copy_file(self, dirty: bool = False) -> None:
+        """Links the file into the site, which is quicker than a copy where there are hundreds."""
+        target = Path(self.abs_dest_path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.unlink(missing_ok=True)
+            os.link(str(self.abs_src_path), target)
+        except OSError:  # another file system
+            super().copy_file(dirty)
+
+
 class HtmlPage(Page):
     """A page whose HTML is made from data."""
 
-    def __init__(  # noqa: PLR0913 - what a page consists of
+    def __init__(
         self,
         title: str,
         file: File,
@@ -66,7 +88,7 @@ class HtmlPage(Page):
 class NotebookPage(Page):
     """A notebook's page, taken from the cache where nothing that goes into it has changed."""
 
-    def __init__(  # noqa: PLR0913 - what a page is made of
+    def __init__(
         self,
         view: NotebookView,
         file: File,
@@ -79,6 +101,8 @@ class NotebookPage(Page):
     ) -> None:
         super().__init__(view.title, file, config)
         self.view = view
+        self.shown = ""
+        self.key = ""
         self.entries: list[dict[str, Any]] = []
         self.assets: dict[str, int] = {}
         self._claims = claims
@@ -95,13 +119,15 @@ class NotebookPage(Page):
         }
 
     def render(self, config: MkDocsConfig, files: Files) -> None:
-        key = digest(self._tools, self.view.digest, self.url)
-        kept = self._cache.load(key)
+        self.key = digest(self._tools, self.view.digest, self.url)
+        kept = self._cache.load(self.key)
         if kept is None:
             kept = self._rendered(config, files)
             if kept.pop("clean"):
-                self._cache.save(key, kept)
-        self.content = kept["content"]
+                self._cache.save(self.key, kept)
+        # The theme's search would go through what it finds here; the plugin puts it in after that.
+        self.content = ""
+        self.shown = kept["content"]
         self.entries = kept["entries"]
         self.assets = kept["files"]
         self.toc = TableOfContents([_from_kept(item) for item in kept["toc"]])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import ChoiceLoader, DictLoader
 from mkdocs.config import config_options as options
 from mkdocs.config.base import Config
 from mkdocs.exceptions import PluginError
@@ -17,22 +19,26 @@ from mkdocs.structure.toc import AnchorLink
 from kb.site import ledger, load, search
 from kb.site.cache import Cache, digest
 from kb.site.model import AREAS, NotebookView, area_title
-from kb.site.pages import OUTPUTS, HtmlPage, NotebookFile, NotebookPage
+from kb.site.pages import OUTPUTS, HtmlPage, NotebookFile, NotebookPage, OutputFile
 from kb.site.render import HERE, Templates
 
 if TYPE_CHECKING:
     from jinja2 import Environment
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.livereload import LiveReloadServer
+    from mkdocs.structure import StructureItem
+    from mkdocs.structure.nav import Navigation
     from mkdocs.structure.pages import Page
+    from mkdocs.utils.templates import TemplateContext
 
+WHOLE = "kb-whole.html"  # name of the template that a finished page goes through
 RECENT = 8  # runs on the home page
 _MARKER = re.compile(r"<!-- kb:([\w-]+) -->")
 _SOURCES = (".py", ".html")
 _RENDERERS = ("mkdocs", "mkdocs-material", "markdown", "pymdown-extensions", "pygments", "nh3")
 
 
-class SiteConfig(Config):  # type: ignore[no-untyped-call]
+class SiteConfig(Config):
     """Options of the plugin in `mkdocs.yml`."""
 
     root = options.Type(str, default=".")
@@ -41,7 +47,7 @@ class SiteConfig(Config):  # type: ignore[no-untyped-call]
     """What is kept between builds, relative to the project."""
 
 
-class SitePlugin(BasePlugin[SiteConfig]):  # type: ignore[no-untyped-call]
+class SitePlugin(BasePlugin[SiteConfig]):
     """Publishes runbooks, notebooks, their runs, and the claims they settle."""
 
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
@@ -58,7 +64,7 @@ class SitePlugin(BasePlugin[SiteConfig]):  # type: ignore[no-untyped-call]
         notebooks = [self._add_notebook(view, files, config) for view in self.site.notebooks]
         self._add_areas(files, config)
         self._add_claims(files, config)
-        tools = self._tools(files, config)
+        self.tools = self._tools(files, config)
         claims = {view.claim.id: view for view in self.site.claims}
         for view, file in zip(self.site.notebooks, notebooks, strict=True):
             page = NotebookPage(
@@ -68,12 +74,16 @@ class SitePlugin(BasePlugin[SiteConfig]):  # type: ignore[no-untyped-call]
                 claims=claims,
                 templates=self.templates,
                 cache=self.cache,
-                tools=tools,
+                tools=self.tools,
             )
             self.pages.append(page)
         if config.nav is None:
             config.nav = self._nav(files)
         return files
+
+    def on_nav(self, nav: Navigation, *, config: MkDocsConfig, files: Files) -> Navigation:
+        self.nav = nav
+        return nav
 
     def on_env(self, env: Environment, *, config: MkDocsConfig, files: Files) -> Environment:
         # Compiling the theme's templates takes longer than rendering sixty pages with them.
@@ -81,9 +91,28 @@ class SitePlugin(BasePlugin[SiteConfig]):  # type: ignore[no-untyped-call]
         # Now that every page has been rendered, its pictures are known.
         pages = [page for page in self.pages if isinstance(page, NotebookPage)]
         for name in sorted({name for page in pages for name in page.assets}):
-            path = str(self.cache.files / name)
-            files.append(_file(config, OUTPUTS + name, abs_src_path=path))
+            files.append(OutputFile(config, OUTPUTS + name, self.cache.files / name))
+        self._reuse(pages, env, config)
         return env
+
+    def _reuse(self, pages: list[NotebookPage], env: Environment, config: MkDocsConfig) -> None:
+        """Lets pages that come out as in an earlier build stand, theme and navigation included."""
+        loaders = [DictLoader({WHOLE: "{{ page.content }}"}), env.loader]
+        env.loader = ChoiceLoader([loader for loader in loaders if loader])
+        overrides = Path(config.theme.custom_dir).rglob("*") if config.theme.custom_dir else ()
+        frame = digest(
+            self.tools,
+            *config.extra_css,
+            *map(str, config.extra_javascript),
+            *_outline(self.nav.items),
+            *(path.read_bytes() for path in sorted(overrides) if path.is_file()),
+        )
+        for page in pages:
+            page.key = digest(page.key, frame)
+            whole = self.cache.load_text(page.key)
+            if whole is not None:
+                page.shown = whole
+                page.meta["template"] = WHOLE
 
     def on_page_content(
         self, html: str, *, page: Page, config: MkDocsConfig, files: Files
@@ -108,6 +137,20 @@ class SitePlugin(BasePlugin[SiteConfig]):  # type: ignore[no-untyped-call]
             return parts[found[1]](page.url)
 
         return _MARKER.sub(fill, html)
+
+    @event_priority(-100)  # after the theme's search plugin has looked at the content
+    def on_page_context(
+        self, context: TemplateContext, *, page: Page, config: MkDocsConfig, nav: Navigation
+    ) -> TemplateContext:
+        if isinstance(page, NotebookPage):
+            page.content = page.shown
+        return context
+
+    @event_priority(-100)  # after whatever else has a hand in the page
+    def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
+        if isinstance(page, NotebookPage) and page.meta.get("template") != WHOLE:
+            self.cache.save_text(page.key, output)
+        return output
 
     @event_priority(-100)  # after the theme's search plugin has written its index
     def on_post_build(self, *, config: MkDocsConfig) -> None:
@@ -211,7 +254,7 @@ class SitePlugin(BasePlugin[SiteConfig]):  # type: ignore[no-untyped-call]
         content = ledger.as_json(self.site)
         files.append(_file(config, "claims/ledger.json", content=content))
 
-    def _add_page(  # noqa: PLR0913 - what a page consists of
+    def _add_page(
         self,
         files: Files,
         config: MkDocsConfig,
@@ -256,7 +299,8 @@ class SitePlugin(BasePlugin[SiteConfig]):  # type: ignore[no-untyped-call]
         return digest(
             *own,
             *(version(name) for name in _RENDERERS),
-            repr((config.markdown_extensions, config.mdx_configs, config.validation)),
+            # Addresses of functions differ in every build.
+            re.sub(r" at 0x[0-9a-f]+", "", repr(config.user_configs)),
             # Links are checked and resolved against these.
             "\n".join(sorted(file.src_uri for file in files)),
         )
@@ -284,6 +328,14 @@ class SitePlugin(BasePlugin[SiteConfig]):  # type: ignore[no-untyped-call]
 
     def _part(self, template: str, url: str, **values: Any) -> str:
         return self.templates.render(template, link=self.templates.linker(url), **values)
+
+
+def _outline(items: Iterable[StructureItem]) -> Iterator[str]:
+    """Everything that the theme shows of the navigation."""
+    for item in items:
+        yield f"{item.title} {getattr(item, 'url', '')}"
+        if children := getattr(item, "children", None):
+            yield from ("(", *_outline(children), ")")
 
 
 def _file(config: MkDocsConfig, uri: str, **source: Any) -> File:
