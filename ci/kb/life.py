@@ -161,22 +161,31 @@ class Life:
         return self._execute(session, None)
 
     def _flip(self) -> tuple[Any, dict[str, Any]]:
-        """Each case in a fresh host whose world was changed: the verdict must become another."""
-        told = []
+        """Change the world, each time on a fresh host: the verdicts must become others.
+
+        Cases of one and the same changed world share a run.
+        """
+        worlds: dict[str, list[dict[str, Any]]] = {}
         for case in self.notebook.metadata["flips"]:
+            world = json.dumps([case.get("setup"), case.get("parameters")], sort_keys=True)
+            worlds.setdefault(world, []).append(case)
+        told = []
+        for cases in worlds.values():
             self.close()
             session = self._open()
-            self._set_up(session, case)
-            nb, record = self._execute(session, None, case.get("parameters"))
-            got = {settled.claim: settled.verdict for settled in settled_in(nb)}.get(case["claim"])
-            told.append(
-                {
-                    "claim": case["claim"],
-                    "becomes": case["becomes"],
-                    "passed": got == case["becomes"],
-                    "message": f"became {got}" if got else _sentence(record["error"]),
-                }
-            )
+            self._set_up(session, cases[0])
+            nb, record = self._execute(session, None, cases[0].get("parameters"))
+            verdicts = {settled.claim: settled.verdict for settled in settled_in(nb)}
+            for case in cases:
+                got = verdicts.get(case["claim"])
+                told.append(
+                    {
+                        "claim": case["claim"],
+                        "becomes": case["becomes"],
+                        "passed": got == case["becomes"],
+                        "message": f"became {got}" if got else _sentence(record["error"]),
+                    }
+                )
         return nb, _verdict_of_cases(record, told, "flips")
 
     # What the stages are made of.
@@ -267,6 +276,7 @@ class Life:
             disposable=session.disposable,
             progress=lambda what, elapsed: self.progress(what),
             why_dead=session.why_dead,
+            hidden=redact.secrets(env),
         )
         return nb, {
             "mode": mode,

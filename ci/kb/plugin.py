@@ -25,6 +25,11 @@ ROOMS = pytest.StashKey["Rooms"]()
 MARK = {"passed": "ok", "failed": "FAILED", "skipped": "skipped", "fresh": "fresh"}
 
 
+def tell(text: str) -> None:
+    """Show a line of progress to whoever waits, past pytest's capture."""
+    os.write(_terminal, text.encode())
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("runbooks")
     group.addoption(
@@ -66,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
         claims.check_cited(recorded, catalog.find(config.rootpath))
         if not config.option.collectonly and not hasattr(config, "workerinput"):
             for host in picked:  # built once here, not by each worker
-                hosts.identity(host)
+                hosts.identity(host, lambda line: tell(f"{line}\n"))
     except (hosts.HostError, claims.ClaimsError, catalog.CatalogError) as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[ROOMS] = Rooms(config, picked, recorded)
@@ -186,7 +191,7 @@ class Rooms:
             where = f"{item.notebook.path} on {item.host.name}"
             if not self.quiet:
                 elapsed = time.monotonic() - begun
-                os.write(_terminal, f"[{elapsed:6.1f} s] {where}, {item.stage}: {line}\n".encode())
+                tell(f"[{elapsed:6.1f} s] {where}, {item.stage}: {line}\n")
 
         self._life.progress = progress
         return self._life

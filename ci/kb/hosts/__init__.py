@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,16 +111,18 @@ def pick(hosts: dict[str, Host], name: str) -> Host:
     return hosts[name]
 
 
-def identity(host: Host) -> dict[str, str] | None:
+def identity(
+    host: Host, tell: Callable[[str], object] = lambda line: None
+) -> dict[str, str] | None:
     """The image that a run on ``host`` would use, built if it must be; None where there is none.
 
-    Raises :class:`HostError`.
+    ``tell`` gets a line before something that takes minutes. Raises :class:`HostError`.
     """
     if host.kind == "local":
         return None
     from kb.hosts import images  # noqa: PLC0415 - keeps the engine's library off other paths
 
-    return images.ensure(host)
+    return images.ensure(host, tell)
 
 
 def start(host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> Session:

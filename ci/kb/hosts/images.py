@@ -9,7 +9,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ BOOTSTRAPPED = "noble-runbooks/base:debian-13"  # made by ci/setup/debian-13.sh,
 NOT_IN_IMAGE = (
     "site",
     "hosts",
+    "format.py",
+    "new.py",
     "plugin.py",
     "life.py",
     "runs.py",
@@ -36,6 +38,9 @@ CONTEXT = ("requirements-host.txt", "pyproject.toml")
 PROSE = ("README.md", "LICENSE")  # the package's build wants them, but they change nothing
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+# A session uses one state of the image, whatever is edited meanwhile.
+_ensured: dict[Host, dict[str, str]] = {}
 
 
 @functools.cache
@@ -58,15 +63,23 @@ def engine() -> docker.DockerClient:
     return client
 
 
-def ensure(host: Host) -> dict[str, str]:
-    """Name and id of the image of ``host``; builds it if this state of its inputs has none yet."""
-    name = f"{REPOSITORY}/{host.name}:{_inputs(host)}"
-    found = _find(name)
-    if found is None:
-        lock = Path(tempfile.gettempdir()) / f"{REPOSITORY}-{host.name}-{os.getuid()}.lock"
-        with FileLock(lock):
-            found = _find(name) or _build(host, name)
-    return {"name": name, "id": found}
+def ensure(host: Host, tell: Callable[[str], object] = lambda line: None) -> dict[str, str]:
+    """Name and id of the image of ``host``; builds it if this state of its inputs has none yet.
+
+    ``tell`` gets a line before something that takes minutes. Raises :class:`HostError`.
+    """
+    if host not in _ensured:
+        name = f"{REPOSITORY}/{host.name}:{_inputs(host)}"
+        found = _find(name)
+        if found is None:
+            lock = Path(tempfile.gettempdir()) / f"{REPOSITORY}-{host.name}-{os.getuid()}.lock"
+            with FileLock(lock):
+                found = _find(name)
+                if found is None:
+                    tell(f"building the image of {host.name} (a few minutes, once)")
+                    found = _build(host, name)
+        _ensured[host] = {"name": name, "id": found}
+    return _ensured[host]
 
 
 def ca_bundle() -> Path | None:
