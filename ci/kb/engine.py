@@ -11,7 +11,7 @@ import atexit
 import contextlib
 import datetime
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 import kb
+from kb import redact
 
 OUTPUT_LIMIT = 2_000_000  # characters of one output that are stored
 DEFAULT_TIMEOUT = 1800.0  # seconds, for a run whose notebook does not say
@@ -53,6 +54,10 @@ class Outcome:
 
 class QuickClient(AsyncKernelClient):
     """A client that knows a kernel is ready by its reply, not by waiting for silence."""
+
+    def start_channels(self, *args: Any, **channels: Any) -> None:
+        """Open the channels, but no heartbeat: a kernel's life is seen from its process."""
+        super().start_channels(*args, **{**channels, "hb": False})
 
     async def _async_wait_for_ready(self, timeout: float | None = None) -> None:
         deadline = time.monotonic() + (timeout or 60)
@@ -93,6 +98,7 @@ class _Client(NotebookClient):
         self.account = outcome
         self.progress = progress
         self.save: Callable[[], object] = lambda: None
+        self.hidden: Sequence[str] = ()
         self.begun = time.monotonic()
 
     async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **kw: Any) -> Any:
@@ -112,6 +118,7 @@ class _Client(NotebookClient):
             raise
         finally:
             row["duration"] = round(time.monotonic() - before, 3)
+            redact.clean_outputs(cell, self.hidden)  # a secret may have come in two messages
             _cap(cell)
             self.save()
         return done
@@ -138,12 +145,14 @@ def run(
     progress: Progress = lambda what, elapsed: None,
     save: Callable[[Outcome], object] = lambda outcome: None,
     why_dead: Callable[[], str] = lambda: "the kernel died",
+    hidden: Sequence[str] = (),
 ) -> Outcome:
     """Execute ``nb`` in place with a kernel that ``manager`` starts, and return the outcome.
 
     A failing cell, a time-out and a dead kernel are outcomes, not exceptions. ``save`` is called
     after each cell. ``disposable``: the kernel's host is thrown away, so the kernel is not asked to
-    leave. ``why_dead`` says what a host knows about a kernel that died.
+    leave. ``why_dead`` says what a host knows about a kernel that died. ``hidden`` are secrets that
+    no output may keep.
     """
     limits = nb.metadata.get("kb", {})
     total = float(limits.get("timeout", DEFAULT_TIMEOUT))
@@ -169,6 +178,7 @@ def run(
     )
     client.owns_km = True  # it starts the kernel and it ends it
     client.save = lambda: save(outcome)
+    client.hidden = hidden
     before = time.monotonic()
     try:
         late = asyncio.run(_execute(client, manager, total, cwd=cwd, env=env))

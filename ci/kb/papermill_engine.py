@@ -64,7 +64,12 @@ class Engine(NBClientEngine):  # type: ignore[misc]
                 **outcome.metadata(),
             }
             if output_path and "://" not in output_path and output_path != "-":
-                write_atomically(Path(output_path), nbformat.writes(nb))
+                try:
+                    write_atomically(Path(output_path), nbformat.writes(nb))
+                except OSError as error:
+                    raise click.ClickException(
+                        f"{output_path} could not be written: {error.strerror}"
+                    ) from None
 
         def progress(what: str, elapsed: float) -> None:
             if progress_bar:
@@ -82,6 +87,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             env={**os.environ, **environment},
             progress=progress,
             save=after_cell,
+            hidden=redact.secrets(environment),
         )
         save(outcome)
         if outcome.error:

@@ -34,6 +34,14 @@ def clean(value: Any, hidden: Iterable[str]) -> Any:
     return value
 
 
+def clean_outputs(cell: Any, hidden: Iterable[str]) -> None:
+    """Mask secrets in the outputs that a notebook's cell has stored."""
+    for output in cell.get("outputs", []):
+        for key in ("text", "data", "ename", "evalue", "traceback"):
+            if key in output:
+                output[key] = type(output[key])(clean(output[key], hidden))
+
+
 def guard_session(session: Any, hidden: Callable[[], list[str]]) -> None:
     """Mask secrets in all that a kernel's session sends from now on."""
     send = session.send

@@ -2,78 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
+from cells import Make
 from kb import magics
-from kb.keep import Keeper
-from project import MODE, tree
-from traitlets.config import Config
-
-
-class Cells:
-    """Runs cells as a kernel does, without the seconds that a kernel takes to start."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        config = Config()
-        config.HistoryManager.enabled = False
-        self.shell = InteractiveShell(config=config)
-        self.capsys = capsys
-
-    def run(self, source: str) -> str:
-        """Run a cell and return what it printed; its error is raised."""
-        self.capsys.readouterr()
-        result = self.shell.run_cell(source)
-        error = result.error_before_exec or result.error_in_exec
-        if error:
-            raise error
-        return self.capsys.readouterr().out
-
-    def begin(self, mode: str, parameters: str = "") -> None:
-        """The first cells of a runbook in a new kernel."""
-        magics.load(self.shell)
-        self.run(f"{MODE}\n{parameters}")
-        self.run(f"# Parameters\nmode = {mode!r}")
-
-
-Make = Callable[..., Cells]
-
-
-@pytest.fixture
-def make(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Make:
-    """Makes the kernel of a new run; the one before has ended, unless they run at once."""
-    monkeypatch.setenv("NOBLE_RUNBOOKS_STATE", str(tmp_path / "state"))
-    monkeypatch.setenv("KB_NOTEBOOK", "area/name")
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
-    monkeypatch.setattr(sys, "displayhook", sys.displayhook)
-    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
-
-    keepers: list[Keeper] = []
-
-    class Watched(Keeper):
-        def __init__(self, root: Path) -> None:
-            super().__init__(root)
-            keepers.append(self)
-
-    monkeypatch.setattr(magics, "Keeper", Watched)
-
-    def made(mode: str, parameters: str = "", at_once: bool = False) -> Cells:
-        while keepers and not at_once:  # the kernel before has ended, and its lock with it
-            handle = keepers.pop()._lock
-            if handle is not None:
-                os.close(handle)
-        cells = Cells(capsys)
-        cells.begin(mode, parameters)
-        return cells
-
-    return made
+from project import tree
 
 
 @pytest.fixture
