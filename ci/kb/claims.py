@@ -125,8 +125,9 @@ def disagreements(
                 " without settling it"
             )
         elif saw.verdict not in expected(claim, host):
+            recorded = expected(claim, host)[0]
             found.append(
-                f"{claim.place}: `{claim_id}` is recorded as {expected(claim, host)[0]} on {host}, but"
+                f"{claim.place}: `{claim_id}` is recorded as {recorded} on {host}, but"
                 f" cell `{saw.cell}` of {notebook.path} says {saw.verdict}:"
                 f" it saw {'; '.join(saw.saw)}"
             )

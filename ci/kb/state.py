@@ -1,8 +1,8 @@
 """What a host is at one moment: files, packages, users, units, listening ports, kernel parameters.
 
-Runs on the host itself (``python -m kb.state TARGET``) and needs the standard library only. Two snapshots
-are compared by :func:`differences`; that, not a notebook's word, decides whether a plan changed
-nothing, a second apply changed nothing, and a rollback restored everything.
+Runs on the host itself (``python -m kb.state TARGET``) and needs the standard library only. Two
+snapshots are compared by :func:`differences`; that, not a notebook's word, decides whether a plan
+changed nothing, a second apply changed nothing, and a rollback restored everything.
 """
 
 from __future__ import annotations

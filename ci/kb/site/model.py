@@ -209,7 +209,7 @@ class ClaimView:
         return [
             seen
             for seen in self.seen
-            if seen.stage.fresh and seen.verdict != expected(self.claim, seen.host)
+            if seen.stage.fresh and seen.verdict not in expected(self.claim, seen.host)
         ]
 
     @property
