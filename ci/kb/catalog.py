@@ -192,10 +192,10 @@ def read(root: Path, path: Path) -> Notebook:
 
 
 def _check_cells(path: Path, cells: list[Any]) -> None:
-    if not cells or cells[0].get("cell_type") != "markdown":
-        raise CatalogError(f"{path}: the first cell must be text: `# Title` and one paragraph")
     seen: set[str] = set()
     for number, cell in enumerate(cells, 1):
+        if not isinstance(cell, dict) or not isinstance(cell.get("source"), str | list):
+            raise CatalogError(f"{path}: cell {number} is no cell: it has no `source`")
         identity = cell.get("id")
         if not identity:
             raise CatalogError(f"{path}: cell {number} has no id: save it as notebook format 4.5")
@@ -203,6 +203,8 @@ def _check_cells(path: Path, cells: list[Any]) -> None:
             raise CatalogError(f"{path}: two cells have the id `{identity}`: ids must be unique")
         seen.add(identity)
         cell.setdefault("metadata", {})
+    if not cells or cells[0].get("cell_type") != "markdown":
+        raise CatalogError(f"{path}: the first cell must be text: `# Title` and one paragraph")
 
 
 def _check_metadata(path: Path, content: dict[str, Any]) -> None:
@@ -215,7 +217,7 @@ def _check_metadata(path: Path, content: dict[str, Any]) -> None:
         if key not in KEYS:
             raise CatalogError(f"{where}: unknown key `{key}`{_near(key, KEYS)}")
         kind, of = KEYS[key]
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or isinstance(value, bool):
             names = [k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,))]
             raise CatalogError(f"{where}: `{key}` must be of type {' or '.join(names)}")
         if of not in ("both", path.parts[0]):
@@ -229,6 +231,8 @@ def _check_metadata(path: Path, content: dict[str, Any]) -> None:
     for key, wanted in CASE_KEYS.items():
         for number, case in enumerate(kb.get(key, []), 1):
             place = f"{where}: {key} case {number}"
+            if not isinstance(case, dict):
+                raise CatalogError(f"{place} must be an object: {json.dumps(case)}")
             for name in case:
                 if name not in wanted:
                     raise CatalogError(f"{place}: unknown key `{name}`{_near(name, wanted)}")

@@ -146,13 +146,15 @@ def expected(claim: Claim, host: str) -> tuple[str, ...]:
 
 
 def _read(root: Path, path: Path) -> Iterator[Claim]:
-    text = (root / path).read_text(encoding="utf-8")
     try:
+        text = (root / path).read_text(encoding="utf-8")
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         rows = yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise ClaimsError(f"{path}:{line}: not YAML: {error.problem}") from None
+    except UnicodeDecodeError:
+        raise ClaimsError(f"{path}: not YAML: the file is not UTF-8 text") from None
     if rows is None:
         return
     if not isinstance(rows, list) or not isinstance(node, yaml.SequenceNode):
@@ -175,6 +177,8 @@ def _claim(path: Path, line: int, row: Any) -> Claim:
     for key in REQUIRED:
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise ClaimsError(f"{place}: `{key}` is missing or no text")
+    if not isinstance(row.get("references", []), list):
+        raise ClaimsError(f"{place}: `references` must be a list of addresses")
     for key, allowed in (("verdict", VERDICTS), ("evidence", EVIDENCE)):
         if row[key] not in allowed:
             raise ClaimsError(f"{place}: {key} `{row[key]}` is none of {', '.join(allowed)}")
