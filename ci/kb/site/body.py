@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import posixpath
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from urllib.parse import unquote
 
 from pymdownx.slugs import slugify
 
-from kb.claims import VERDICTS
+from kb.claims import VERDICTS, expected
 from kb.site import outputs, terminal
 from kb.site.cells import Cell, highlighted
 from kb.site.model import ClaimView, HostView, NotebookView, Stage
@@ -76,7 +77,7 @@ class BodyBuilder:
         view: the notebook.
         claims: every claim, by id.
         templates: the site's own templates.
-        store: keeps a file, returns its URL from the page.
+        store: keeps a file, returns its URL from the site's root.
         link: turns a URL from the site's root into one from the page.
     """
 
@@ -91,7 +92,7 @@ class BodyBuilder:
         self.view = view
         self.claims = claims
         self.templates = templates
-        self.store = store
+        self._store = store
         self.link = link
         self.spent = 0
 
@@ -126,7 +127,9 @@ class BodyBuilder:
                 except (binascii.Error, ValueError):
                     continue
                 if mime in _SUFFIXES:
-                    urls[name] = self.store(picture, _SUFFIXES[mime])
+                    # MkDocs resolves links in prose from the source to the page.
+                    kept = self._store(picture, _SUFFIXES[mime])
+                    urls[name] = posixpath.relpath(kept, posixpath.dirname(self.view.path))
         source = _ATTACHMENT.sub(lambda found: urls.get(found[1], found[0]), cell.source)
         return _FRAGMENT.sub(lambda found: f"{found[1]}#{_slug(found[2])})", source)
 
@@ -170,8 +173,8 @@ class BodyBuilder:
         room = outputs.INLINE if main else _OTHER
         rendered = outputs.render(
             ran.outputs if ran else [],
-            store=self.store,
-            verdict=self._verdict,
+            store=lambda content, suffix: self.link(self._store(content, suffix)),
+            verdict=lambda settled: self._verdict(settled, host.name),
             inline=room if self.spent < BUDGET else _SHORT,
         )
         self.spent += len(rendered.html)
@@ -196,7 +199,7 @@ class BodyBuilder:
         ]
         return list(dict.fromkeys(filter(None, messages)))
 
-    def _verdict(self, settled: dict[str, Any]) -> str:
+    def _verdict(self, settled: dict[str, Any], host: str) -> str:
         """What `settle` showed, as a badge that leads to the claim."""
         view = self.claims.get(str(settled.get("claim")))
         verdict = str(settled.get("verdict"))
@@ -205,6 +208,7 @@ class BodyBuilder:
             "settled.html",
             id=str(settled.get("claim"))[:100],
             view=view,
+            expected=expected(view.claim, host) if view else (),
             verdict=verdict if verdict in VERDICTS else "unsettled",
             saw=[terminal.plain(terminal.clean(str(line)))[:1000] for line in saw[:20]]
             if isinstance(saw, list)
@@ -214,8 +218,11 @@ class BodyBuilder:
 
 
 def placeholder(name: str) -> str:
-    """The line of Markdown that keeps a block's place."""
-    return f'<div data-kb="{name}"></div>'
+    """The line of Markdown that keeps a block's place.
+
+    The attribute `markdown` goes as Markdown sees to it, and stays where prose left HTML open.
+    """
+    return f'<div data-kb="{name}" markdown></div>'
 
 
 def _grouped(first: Shown | None, others: list[Shown]) -> list[tuple[str, Shown]]:

@@ -39,7 +39,7 @@ _ATTRIBUTES = {"a": {"href"}, "th": {"colspan", "rowspan", "scope"}, "td": {"col
 _DROPPED_WHOLE = {"script", "style", "iframe", "object", "template", "noscript", "title", "svg"}
 
 Store = Callable[[bytes, str], str]
-"""Takes a file's bytes and suffix, keeps them for the site, returns the URL from the page."""
+"""Takes a file's bytes and suffix, keeps them for the site, returns a URL."""
 
 
 @dataclass

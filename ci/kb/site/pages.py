@@ -104,7 +104,6 @@ class NotebookPage(Page):
         self.shown = ""
         self.key = ""
         self.entries: list[dict[str, Any]] = []
-        self.assets: dict[str, int] = {}
         self._claims = claims
         self._templates = templates
         self._cache = cache
@@ -129,7 +128,8 @@ class NotebookPage(Page):
         self.content = ""
         self.shown = kept["content"]
         self.entries = kept["entries"]
-        self.assets = kept["files"]
+        for name in kept["files"]:
+            self._publish(name, files, config)
         self.toc = TableOfContents([_from_kept(item) for item in kept["toc"]])
         self.present_anchor_ids = set(kept["anchors"])
         targets = {file.src_uri: file for file in files.documentation_pages()}
@@ -142,7 +142,8 @@ class NotebookPage(Page):
         def store(content: bytes, suffix: str) -> str:
             name = self._cache.keep(content, suffix)
             assets[name] = len(content)
-            return self.link(OUTPUTS + name)
+            self._publish(name, files, config)
+            return OUTPUTS + name
 
         body = BodyBuilder(self.view, self._claims, self._templates, store, self.link).build()
         self.markdown = body.markdown
@@ -165,6 +166,10 @@ class NotebookPage(Page):
             "anchors": sorted(anchors),
             "links": {file.src_uri: links for file, links in (self.links_to_anchors or {}).items()},
         }
+
+    def _publish(self, name: str, files: Files, config: MkDocsConfig) -> None:
+        if files.get_file_from_path(OUTPUTS + name) is None:
+            files.append(OutputFile(config, OUTPUTS + name, self._cache.files / name))
 
     def link(self, url: str) -> str:
         """Turns a URL from the site's root into one from this page."""

@@ -19,7 +19,7 @@ from mkdocs.structure.toc import AnchorLink
 from kb.site import ledger, load, search
 from kb.site.cache import Cache, digest
 from kb.site.model import AREAS, NotebookView, area_title
-from kb.site.pages import OUTPUTS, HtmlPage, NotebookFile, NotebookPage, OutputFile
+from kb.site.pages import HtmlPage, NotebookFile, NotebookPage
 from kb.site.render import HERE, Templates
 
 if TYPE_CHECKING:
@@ -88,10 +88,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
     def on_env(self, env: Environment, *, config: MkDocsConfig, files: Files) -> Environment:
         # Compiling the theme's templates takes longer than rendering sixty pages with them.
         env.bytecode_cache = self.templates.bytecode
-        # Now that every page has been rendered, its pictures are known.
         pages = [page for page in self.pages if isinstance(page, NotebookPage)]
-        for name in sorted({name for page in pages for name in page.assets}):
-            files.append(OutputFile(config, OUTPUTS + name, self.cache.files / name))
         self._reuse(pages, env, config)
         return env
 

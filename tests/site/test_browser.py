@@ -1,0 +1,230 @@
+"""The built site in a real browser. Console errors and foreign requests fail every test, too."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+from conftest import NOTEBOOK, RUNBOOK, UNTRUSTED
+from kb.site.cells import read
+from papermill.cli import _resolve_type
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+PAGES = ("", "run/", "hosts/", "verdicts/", "write/", "areas/go/", "claims/", "claims/b2-ring/")
+NOTEBOOKS = (
+    RUNBOOK,
+    NOTEBOOK,
+    UNTRUSTED,
+    "notebooks/systemd/never.ipynb",
+    "notebooks/systemd/stale.ipynb",
+)
+
+
+def page_of(path: str) -> str:
+    return path.removesuffix(".ipynb") + "/"
+
+
+@pytest.mark.parametrize("path", [*PAGES, *map(page_of, NOTEBOOKS)])
+def test_pages_load_from_here_alone_and_fit_on_a_phone(page: Page, url: str, path: str) -> None:
+    answer = page.goto(url + path)
+    assert answer and answer.ok
+    page.wait_for_load_state("networkidle")
+    page.set_viewport_size({"width": 390, "height": 844})
+    width = page.evaluate("document.documentElement.scrollWidth")
+    assert width <= 390
+
+
+def search(page: Page, url: str, query: str) -> list[str]:
+    """Types a query into the search and returns the addresses of what it finds, best first."""
+    page.goto(url)
+    page.keyboard.press("/")
+    page.keyboard.type(query)
+    found = page.locator(".md-search-result__item a.md-search-result__link")
+    expect(found.first).to_be_attached(timeout=10_000)
+    return [link.get_attribute("href") or "" for link in found.all()]
+
+
+@pytest.mark.parametrize(
+    ("query", "path", "anchor"),
+    [
+        ("gopherarchive", RUNBOOK, "steps"),
+        ("zebrafiles", NOTEBOOK, "wo-es-hakt"),
+        ("make room", RUNBOOK, "preflight"),
+        ("深度学习", NOTEBOOK, "推理服务的内存"),
+        ("服务的内存", NOTEBOOK, "推理服务的内存"),
+    ],
+)
+def test_search_finds_text_and_lands_on_its_section(
+    page: Page, url: str, query: str, path: str, anchor: str
+) -> None:
+    hits = [unquote(hit) for hit in search(page, url, query)]
+    # The theme puts the words to be marked between the page and the section.
+    sections = [hit for hit in hits if re.search(rf"/{page_of(path)}(\?[^#]*)?#{anchor}$", hit)]
+    assert sections, hits
+    page.goto(sections[0])
+    expect(page.locator(f"[id='{anchor}']")).to_be_in_viewport()
+
+
+def command(page: Page) -> str:
+    return page.locator("form.kb-command code[aria-live]").inner_text()
+
+
+def test_the_command_is_built_by_keyboard(page: Page, url: str) -> None:
+    page.goto(url + page_of(RUNBOOK))
+    assert command(page) == f"papermill {RUNBOOK} out.ipynb -p mode plan"
+    page.get_by_label("mode", exact=True).focus()
+    page.keyboard.press("a")  # selects the option that begins with it
+    page.keyboard.press("Tab")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("1.27")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("4")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert command(page) == (
+        f"papermill {RUNBOOK} out.ipynb -p mode apply -r go_version 1.27 -p workers 4"
+        ' -p switch False -r mirror_token "$MIRROR_TOKEN"'
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1.26.5", "1.30", "7", "1e5", ".5", "1_0", " 3 ", "nan", "-inf", "True", "false", "None",
+     "null", "a b", "it's", "$(reboot)", "`x`", "\"; rm -rf /", "-p", "", "ä", "\\", "*"],
+)  # fmt: skip
+def test_papermill_reads_from_the_command_what_was_typed(page: Page, url: str, value: str) -> None:
+    page.goto(url + page_of(RUNBOOK))
+    page.get_by_label("go_version").fill(value)
+    words = shlex.split(command(page))
+    flag, name, passed = words[-3:]
+    assert name == "go_version"
+    assert (passed if flag == "-r" else _resolve_type(passed)) == value
+
+
+def test_a_wrong_number_is_named_and_not_passed(page: Page, url: str) -> None:
+    page.goto(url + page_of(RUNBOOK))
+    page.get_by_label("workers").fill("2.5")
+    assert command(page).startswith("# workers:")
+
+
+def test_copying_a_cell_gives_the_bash_alone(
+    context: BrowserContext, page: Page, url: str, site: Path
+) -> None:
+    context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
+    page.goto(url + page_of(RUNBOOK))
+    block = page.locator("#cell-download .highlight")
+    block.hover()
+    block.locator("button").first.click()
+    notebook = json.loads((site / page_of(RUNBOOK) / "install.ipynb").read_text(encoding="utf-8"))
+    code = next(cell.code for cell in read(notebook) if cell.id == "download")
+    assert page.evaluate("navigator.clipboard.readText()").strip() == code
+
+
+def test_the_ledger_is_filtered_and_opened_by_keyboard(page: Page, url: str) -> None:
+    page.goto(url + "claims/")
+    expect(page.get_by_role("status")).to_have_text("2 of 2 claims")
+    page.get_by_label("Text").focus()
+    page.keyboard.type("epoll")
+    expect(page.get_by_role("status")).to_have_text("1 of 2 claims")
+    assert page.url.endswith("?q=epoll")
+    page.keyboard.press("Tab")
+    page.keyboard.press("r")  # refuted
+    assert page.url.endswith("?q=epoll&verdict=refuted")
+    for _ in range(4):  # area, source, the button, the row
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    row = page.locator("#b2-ring")
+    expect(row).to_have_attribute("open", "")
+    expect(row).to_contain_text("Measure epoll_pwait.")
+    page.reload()
+    expect(page.get_by_role("status")).to_have_text("1 of 2 claims")
+    row.locator("summary").press("Enter")
+    row.get_by_role("link", name="Limits of a service, cell settle-ring").press("Enter")
+    page.wait_for_url("**/limits/#cell-settle-ring")
+    expect(page.locator("#cell-settle-ring .kb-verdict--refuted")).to_be_in_viewport()
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [("?verdict=confirmed", 1), ("?source=B", 1), ("?area=go", 2), ("?q=IO_Uring", 1), ("?q=zzz", 0)],
+)
+def test_an_address_keeps_a_filter(page: Page, url: str, query: str, left: int) -> None:
+    page.goto(url + "claims/" + query)
+    expect(page.get_by_role("status")).to_have_text(f"{left} of 2 claims")
+    expect(page.locator(".kb-row:visible")).to_have_count(left)
+
+
+def test_an_address_opens_a_row(page: Page, url: str) -> None:
+    page.goto(url + "claims/#b2-ring")
+    expect(page.locator("#b2-ring")).to_have_attribute("open", "")
+
+
+def test_without_scripts_the_ledger_is_a_list_and_the_command_stands(
+    chromium: Browser, url: str
+) -> None:
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(url + "claims/")
+    expect(page.locator(".kb-filter")).to_be_hidden()
+    expect(page.locator(".kb-row")).to_have_count(2)
+    page.locator("#b2-ring summary").click()
+    expect(page.locator("#b2-ring dl")).to_be_visible()
+    page.goto(url + page_of(RUNBOOK))
+    assert command(page) == f"papermill {RUNBOOK} out.ipynb -p mode plan"
+    context.close()
+
+
+def test_untrusted_outputs_do_no_harm(page: Page, url: str) -> None:
+    page.goto(url + page_of(UNTRUSTED))
+    page.wait_for_load_state("networkidle")
+    page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.get_by_text("cellvalue").click()
+    page.get_by_text("go", exact=True).click()
+    assert page.evaluate("window.harmed") is None
+    expect(page.get_by_text("Still here.")).to_be_visible()
+    assert page.locator("#after").count() == 0
+    drawing = page.locator("#cell-drawing img")
+    drawing.scroll_into_view_if_needed()
+    expect(drawing).to_have_js_property("naturalWidth", 50)
+    # The file by itself, where a browser would run a script in it.
+    page.goto(url + page_of(UNTRUSTED) + str(drawing.get_attribute("src")))
+    assert page.evaluate("window.harmed") is None
+
+
+def test_pictures_are_shown(page: Page, url: str) -> None:
+    page.goto(url + page_of(NOTEBOOK))
+    picture = page.locator("#cell-plot img")
+    picture.scroll_into_view_if_needed()
+    expect(picture).to_have_js_property("naturalWidth", 40)
+
+
+def luminance(colour: str) -> float:
+    red, green, blue = (int(part) for part in re.findall(r"\d+", colour)[:3])
+    return (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_system(page: Page, url: str, scheme: str) -> None:
+    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
+    page.goto(url + page_of(RUNBOOK))
+    background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    text = page.evaluate("getComputedStyle(document.querySelector('.kb-out')).color")
+    assert (luminance(background) < 0.3) == (scheme == "dark")
+    assert abs(luminance(background) - luminance(text)) > 0.4
+
+
+def test_on_paper_everything_is_open(page: Page, url: str) -> None:
+    page.goto(url + page_of(RUNBOOK))
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print")
+    closed = page.locator("article details:not([open])")
+    expect(closed).to_have_count(0)
+    expect(page.locator(".md-header")).to_be_hidden()

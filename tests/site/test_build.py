@@ -1,0 +1,295 @@
+"""The built site: what stands on its pages, and what a build says when something is wrong."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from conftest import NOTEBOOK, RUNBOOK, UNTRUSTED, mkdocs
+from corpus import Project, claim, code, settled, stream, text
+
+
+def html(root: Path, path: str) -> str:
+    """The page of a notebook."""
+    return (root / "site" / path.removesuffix(".ipynb") / "index.html").read_text(encoding="utf-8")
+
+
+def cell(page: str, identity: str) -> str:
+    """The block of one cell, its tags left in."""
+    return page.split(f'id="cell-{identity}"')[1].split("</section>", maxsplit=1)[0]
+
+
+def words(markup: str) -> str:
+    return " ".join(re.sub(r"<[^>]+>", " ", markup).split())
+
+
+def test_every_notebook_has_a_page_and_a_download(project: Project, site: Path) -> None:
+    notebooks = [
+        path.relative_to(project.root)
+        for kind in ("runbooks", "notebooks")
+        for path in (project.root / kind).glob("*/*.ipynb")
+    ]
+    assert len(notebooks) == 5
+    for path in notebooks:
+        page = site / path.with_suffix("")
+        assert f'href="{path.name}"' in (page / "index.html").read_text(encoding="utf-8")
+        assert (page / path.name).read_bytes() == (project.root / path).read_bytes()
+
+
+def test_the_head_says_result_time_host_and_versions(project: Project) -> None:
+    page = html(project.root, RUNBOOK)
+    head = words(page.split('class="kb-head"')[1].split('id="before-you-start"')[0])
+    assert "Passed on debian-13 22 Nov 2026, 03:04 UTC" in head
+    assert "plan passed" in head and "broken passed" in head
+    assert "Debian GNU/Linux 13 (trixie), kernel 6.12.48, container" in head
+    assert "glibc 2.41, Python 3.13.5, kb 0.1.0" in head
+    assert "go_version=1.26.6" in head
+    assert "Needs root" in head
+    assert '<time datetime="2026-11-22T03:04:05Z">' in page
+
+
+def test_other_hosts_are_on_the_page_with_what_went_wrong(project: Project) -> None:
+    page = html(project.root, RUNBOOK)
+    assert page.index("<strong>debian-13</strong>") < page.index("<strong>ubuntu-24.04</strong>")
+    head = words(page.split('class="kb-head"')[1].split('id="before-you-start"')[0])
+    assert "Failed on ubuntu-24.04" in head
+    assert "Apply failed curl -O $url failed at line 2 with status 6 Cell download" in head
+    assert "Not run here: plan, again, rollback, broken." in head
+    assert "Skipped on ubuntu-24.04-gpu : the image cannot be had here" in head
+
+
+def test_bash_cells_are_bash(project: Project) -> None:
+    page = html(project.root, RUNBOOK)
+    download = cell(page, "download")
+    assert 'class="kb-kind">apply</span> Fetch the archive' in download
+    assert "%%apply" not in page and "load_ext" not in page
+    copied = words(download.split("<code>")[1].split("</code>")[0])
+    assert copied == "# changes: /opt/go the tree curl -O $url"
+
+
+def test_a_cell_shows_the_run_that_tells_most_of_it(project: Project) -> None:
+    page = html(project.root, RUNBOOK)
+    first, others = cell(page, "download").split("Other runs:")
+    assert "apply on debian-13" in first and "gopherarchive" in first and "10%" not in first
+    assert "plan on debian-13" in others and "would create /opt/go" in others
+    assert "apply on ubuntu-24.04" in others
+    assert "rollback on debian-13" in cell(page, "rollback")
+    assert "When this check fails" in cell(page, "preflight-space")
+    assert "/usr is full: make room" in cell(page, "preflight-space")
+
+
+def test_cells_that_did_not_run_say_so(project: Project) -> None:
+    verify = words(cell(html(project.root, RUNBOOK), "verify"))
+    assert "apply on ubuntu-24.04 Not run: the run stopped before it came to this cell." in verify
+
+
+def test_a_page_without_a_run_says_so(project: Project) -> None:
+    page = html(project.root, "notebooks/systemd/never.ipynb")
+    assert "Never run" in page and "tried on no host" in page
+
+
+def test_a_stale_page_shows_what_ran_as_it_was(project: Project) -> None:
+    page = html(project.root, "notebooks/systemd/stale.ipynb")
+    assert "Stale" in page
+    look = words(cell(page, "look"))
+    now, then = look.split("The code has changed since. This is what ran:")
+    assert "&#x27;new&#x27;" in now or "'new'" in now
+    assert "'old'" in then and "old" in then
+
+
+def test_verdicts_lead_to_their_claim(project: Project) -> None:
+    block = cell(html(project.root, NOTEBOOK), "settle-files")
+    assert 'kb-verdict--confirmed">confirmed' in block
+    assert 'href="../../../claims/a1-files/"' in block
+    assert "confirmed if got <code>1024</code>" in block
+    claims = (project.root / "site/claims/index.html").read_text(encoding="utf-8")
+    assert 'href="../notebooks/go/limits/#cell-settle-files"' in claims
+
+
+def test_links_between_notebooks_lead_to_pages(project: Project) -> None:
+    assert 'href="../../../notebooks/go/limits/#wo-es-hakt"' in html(project.root, RUNBOOK)
+    assert 'href="../../../runbooks/go/install/#preflight"' in html(project.root, NOTEBOOK)
+
+
+def test_a_verdict_from_an_output_cannot_invent_claims(project: Project) -> None:
+    block = cell(html(project.root, UNTRUSTED), "false-verdict")
+    assert "unsettled" in block and "<script" not in block
+
+
+def test_the_ledger_as_json_holds_all_of_it(site: Path) -> None:
+    ledger = json.loads((site / "claims/ledger.json").read_text(encoding="utf-8"))
+    ring = next(entry for entry in ledger["claims"] if entry["id"] == "b2-ring")
+    assert ring["verdict"] == "refuted"
+    assert ring["settled_by"] == [
+        {
+            "notebook": NOTEBOOK,
+            "cell": "settle-ring",
+            "url": "notebooks/go/limits/#cell-settle-ring",
+        }
+    ]
+    assert ring["seen"][0] == {
+        "host": "debian-13",
+        "verdict": "refuted",
+        "evidence": "executed",
+        "when": "2026-11-22T03:04:05Z",
+        "fresh": True,
+        "saw": ["refuted if got `epoll`"],
+    }
+
+
+def test_a_claim_carries_its_review_for_machines(site: Path) -> None:
+    page = (site / "claims/b2-ring/index.html").read_text(encoding="utf-8")
+    script = page.split('<script type="application/ld+json">')[1].split("</script>")[0]
+    review = json.loads(script)
+    assert review["@type"] == "ClaimReview"
+    assert review["claimReviewed"] == "The runtime polls through io_uring."
+    assert review["reviewRating"]["alternateName"] == "Refuted"
+    assert review["reviewRating"]["ratingValue"] == 1
+    assert review["datePublished"] == "2026-11-22T03:04:05Z"
+
+
+def test_pages_are_light(site: Path) -> None:
+    for page in site.glob("*books/*/*/index.html"):
+        assert page.stat().st_size <= 100_000
+        assert len(gzip.compress(page.read_bytes())) <= 30_000
+        assert "base64," not in page.read_text(encoding="utf-8")
+
+
+def test_the_build_executes_nothing(empty: Project) -> None:
+    touched = empty.root / "touched"
+    write = f"open({str(touched)!r}, 'w').close()"
+    empty.notebook("notebooks/go/a.ipynb", [text("title", "# A\n\nB."), code("write", write)])
+    assert mkdocs(empty.root).returncode == 0
+    assert not touched.exists()
+    assert (empty.root / "site/notebooks/go/a/index.html").is_file()
+
+
+def small(project: Project) -> None:
+    """Two notebooks with a run each, one of which settles a claim."""
+    project.notebook(
+        "notebooks/go/a.ipynb",
+        [text("title", "# A\n\nB."), code("look", 'settle("a1-x", confirmed=same(1, 1))')],
+    )
+    project.notebook("notebooks/go/b.ipynb", [text("title", "# B\n\nC."), code("look", "1")])
+    project.run("notebooks/go/a.ipynb", {"look": [settled("a1-x", "confirmed", "1")]})
+    project.run("notebooks/go/b.ipynb", {"look": [stream("seen\n")]})
+    project.claims("a1", claim("a1-x"))
+
+
+def built(project: Project) -> dict[str, bytes]:
+    """Every file of a fresh build; the sitemap has the day in it."""
+    done = mkdocs(project.root)
+    assert done.returncode == 0, done.stderr
+    site = project.root / "site"
+    files = [path for path in site.rglob("*") if path.is_file() and "sitemap" not in path.name]
+    return {str(path.relative_to(site)): path.read_bytes() for path in files}
+
+
+def test_a_build_from_the_cache_is_the_same(empty: Project) -> None:
+    small(empty)
+    first = built(empty)
+    assert built(empty) == first
+    shutil.rmtree(empty.root / "build/cache")
+    assert built(empty) == first
+
+
+def test_what_changed_is_built_again(empty: Project) -> None:
+    small(empty)
+    built(empty)
+    empty.run("notebooks/go/b.ipynb", {"look": [stream("seen again\n")]})
+    empty.claims("a1", claim("a1-x", says="Now it says more."))
+    again = built(empty)
+    assert b"seen again" in again["notebooks/go/b/index.html"]
+    assert b"Now it says more." in again["notebooks/go/a/index.html"]
+    assert b"Now it says more." in again["claims/index.html"]
+
+
+def test_a_cache_that_was_cut_off_is_not_taken_for_whole(empty: Project) -> None:
+    small(empty)
+    first = built(empty)
+    for path in (empty.root / "build/cache/site").rglob("*"):
+        if path.is_file() and path.parent.name != "templates":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert built(empty) == first
+
+
+def test_a_run_that_contradicts_the_record_is_a_warning_on_the_page(empty: Project) -> None:
+    small(empty)
+    empty.claims("a1", claim("a1-x", verdict="refuted"))
+    files = built(empty)
+    assert b"On record it is refuted: this run saw otherwise." in files["notebooks/go/a/index.html"]
+    assert b"debian-13 saw it confirmed" in files["claims/a1-x/index.html"]
+
+
+def test_a_damaged_record_is_no_run(empty: Project) -> None:
+    small(empty)
+    path = empty.root / "build/runs/debian-13/notebooks/go/b.run.ipynb"
+    path.write_text(path.read_text(encoding="utf-8")[:300], encoding="utf-8")
+    assert b"Never run" in built(empty)["notebooks/go/b/index.html"]
+
+
+def test_a_picture_attached_to_prose_is_a_file(empty: Project) -> None:
+    picture = {"plot.png": {"image/png": "iVBORw0KGgo="}}
+    cell_with = {**text("title", "# A\n\nB ![plot](attachment:plot.png)"), "attachments": picture}
+    empty.notebook("notebooks/go/a.ipynb", [cell_with])
+    files = built(empty)
+    found = re.search(
+        rb'src="\.\./\.\./\.\./(assets/outputs/\w+\.png)"', files["notebooks/go/a/index.html"]
+    )
+    assert found and files[found[1].decode()] == b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"notebooks/go/c.ipynb": "{"}, "notebooks/go/c.ipynb:1: not a notebook: broken JSON"),
+        ({"docs/claims/a1.yml": "- id: [\n"}, "docs/claims/a1.yml:2: not YAML"),
+        ({"docs/claims/b1.yml": [claim("b1-y")]}, "no notebook settles `b1-y`"),
+        ({"docs/more.md": "# More\n\n<!-- kb:weather -->\n"}, "nothing fills <!-- kb:weather -->"),
+        ({"ci/hosts.toml": "debian"}, "ci/hosts.toml: not TOML"),
+        ({"build/runs/h/notebooks/go/a.skipped.json": "{"}, "skipped.json is damaged"),
+    ],
+)
+def test_bad_input_is_answered_in_one_sentence(
+    empty: Project, wrong: dict[str, object], sentence: str
+) -> None:
+    small(empty)
+    for path, content in wrong.items():
+        empty.write(path, content)
+    done = mkdocs(empty.root)
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    assert sentence in errors[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("prose", "sentence"),
+    [
+        ("See [it](missing.ipynb).", "missing.ipynb"),
+        ("See [it](b.ipynb#nowhere).", "does not contain an anchor '#nowhere'"),
+    ],
+)
+def test_a_broken_link_stops_the_build_every_time(
+    empty: Project, prose: str, sentence: str
+) -> None:
+    small(empty)
+    empty.notebook("notebooks/go/c.ipynb", [text("title", f"# C\n\n{prose}")])
+    for _ in range(2):  # the second time from the cache
+        done = mkdocs(empty.root)
+        assert done.returncode == 1
+        assert sentence in done.stderr
+
+
+def test_prose_that_swallows_a_cell_is_an_error(empty: Project) -> None:
+    empty.notebook(
+        "notebooks/go/a.ipynb",
+        [text("title", "# A\n\nB."), text("open", "<div>never closed"), code("look", "1")],
+    )
+    done = mkdocs(empty.root)
+    assert done.returncode == 1
+    assert "notebooks/go/a.ipynb: cell-look does not come out as a block of its own" in done.stderr

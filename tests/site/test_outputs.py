@@ -1,0 +1,163 @@
+"""Outputs of every kind become HTML that can do no harm, files, and text for the search."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from corpus import SETTLED, display, mime, png, settled, stream
+from kb.settle import MIME
+from kb.site import outputs, svg
+
+
+class Shelf:
+    """Keeps files as the site would."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def store(self, content: bytes, suffix: str) -> str:
+        name = f"file-{len(self.files)}{suffix}"
+        self.files[name] = content
+        return name
+
+    def render(self, *shown: dict[str, object], inline: int = outputs.INLINE) -> outputs.Rendered:
+        return outputs.render(
+            shown, store=self.store, verdict=lambda s: str(s["claim"]), inline=inline
+        )
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+def test_the_type_of_a_verdict_is_that_of_settle() -> None:
+    assert outputs.SETTLED == SETTLED == MIME
+
+
+def test_streams_are_joined_in_order(shelf: Shelf) -> None:
+    shown = shelf.render(stream("one\n"), {**stream("two\n"), "name": "stderr"})
+    assert shown.html == '<pre class="kb-out" tabindex="0">one\ntwo</pre>'
+    assert shown.text == "one\ntwo"
+
+
+def test_html_keeps_its_table_and_loses_its_teeth(shelf: Shelf) -> None:
+    shown = shelf.render(
+        display(
+            text_html="<table id='x' class='y' style='position:fixed'><tr><th>a</th>"
+            "<td onclick='f()'>b</td></tr></table><script>f()</script><style>*{}</style>"
+            "<iframe src='//e'></iframe><img src=x onerror=f()><form><input></form>"
+            "<a href='javascript:f()'>l</a><svg><script>f()</script></svg>"
+        )
+    )
+    assert "<th>a</th><td>b</td>" in shown.html
+    for part in ("script", "style", "iframe", "img", "form", "input", "svg", "on", "id=", "href"):
+        assert f"<{part}" not in shown.html and f" {part}" not in shown.html
+    assert "f()" not in shown.html
+    assert "a" in shown.text and "b" in shown.text
+
+
+def test_html_that_closes_what_it_did_not_open_stays_inside(shelf: Shelf) -> None:
+    shown = shelf.render(display(text_html="</div></section></main><b>x"))
+    assert shown.html == '<div class="kb-html" tabindex="0"><b>x</b></div>'
+
+
+def test_html_too_large_to_parse_is_shown_as_text(shelf: Shelf) -> None:
+    shown = shelf.render(display(text_html="<div>" * 60_000, text_plain="a table"))
+    assert shown.html == '<pre class="kb-out" tabindex="0">a table</pre>'
+
+
+def test_pictures_are_files(shelf: Shelf) -> None:
+    image = png(width=30, height=20)
+    shown = shelf.render(mime("image/png", base64.b64encode(image).decode()))
+    assert shelf.files == {"file-0.png": image}
+    assert 'src="file-0.png"' in shown.html
+    assert 'width="30" height="20"' in shown.html
+    assert 'alt="Picture drawn by this cell"' in shown.html
+
+
+@pytest.mark.parametrize("content", ["not base64!", base64.b64encode(b"<html>").decode()])
+def test_a_picture_that_is_none_is_not_published(shelf: Shelf, content: str) -> None:
+    shown = shelf.render(mime("image/png", content))
+    assert "not shown" in shown.html
+    assert not shelf.files
+
+
+def test_a_drawing_is_a_file_without_scripts(shelf: Shelf) -> None:
+    drawing = (
+        '<?xml version="1.0"?><!DOCTYPE svg PUBLIC "-//W3C//DTD SVG 1.1//EN" "x.dtd">'
+        '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+        ' onload="f()"><script>f()</script><foreignObject><p/></foreignObject>'
+        '<style>@import "http://e/x.css";</style><a href="javascript:f()"><text>x</text></a>'
+        '<use xlink:href="#a"/><use xlink:href="http://e/x.svg#a"/><animate attributeName="href"/>'
+        '<rect style="fill:url(#g)" id="a"/><rect style="fill:url(http://e/)"/></svg>'
+    )
+    shown = shelf.render(mime("image/svg+xml", drawing))
+    (content,) = shelf.files.values()
+    kept = content.decode()
+    assert shown.html.startswith("<img ")
+    assert 'xlink:href="#a"' in kept and "fill:url(#g)" in kept
+    for part in ("script", "onload", "foreignObject", "import", "http://e", "animate", "<a"):
+        assert part not in kept
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "no drawing",
+        "<svg>without a namespace</svg>",
+        '<!DOCTYPE svg [<!ENTITY a "aaaa">]><svg xmlns="http://www.w3.org/2000/svg">&a;</svg>',
+        '<svg xmlns="http://www.w3.org/2000/svg">' + "<g>" * 50_000 + "</g>" * 50_000 + "</svg>",
+        " " * (svg.LARGEST + 1),
+    ],
+)
+def test_hostile_drawings_are_refused(source: str) -> None:
+    assert svg.clean(source) is None
+
+
+def test_long_text_is_cut_in_the_middle_and_kept_beside_the_page(shelf: Shelf) -> None:
+    lines = [f"line {number}" for number in range(10_000)]
+    shown = shelf.render(stream("\n".join(lines)), inline=1000)
+    assert "line 0\n" in shown.html and "line 9999" in shown.html
+    assert "are left out here" in shown.html and 'href="file-0.txt"' in shown.html
+    assert len(shown.html) < 2000
+    assert shelf.files["file-0.txt"].decode().splitlines() == lines
+    assert len(shown.text) <= outputs.SEARCHED
+
+
+def test_twenty_megabytes_are_cut_everywhere(shelf: Shelf) -> None:
+    shown = shelf.render(stream("x" * 20_000_000))
+    assert len(shown.html) < outputs.INLINE + 1000
+    assert len(shelf.files["file-0.txt"]) < outputs.TEXT_FILE + 100
+    assert "the first part" in shown.html
+
+
+def test_scripts_and_unknown_types_are_named_and_not_shown(shelf: Shelf) -> None:
+    shown = shelf.render(mime("application/javascript", "f()"), mime("application/<x>", "y"))
+    assert "application/javascript" in shown.html and "f()" not in shown.html
+    assert "application/&lt;x&gt;" in shown.html
+
+
+def test_an_error_is_its_sentence_with_the_traceback_a_click_away(shelf: Shelf) -> None:
+    shown = shelf.render(
+        {
+            "output_type": "error",
+            "ename": "StepError",
+            "evalue": "apply failed <here>",
+            "traceback": ["\x1b[31mTraceback\x1b[0m", "more"],
+        }
+    )
+    assert "<strong>Failed</strong> apply failed &lt;here&gt;" in shown.html
+    assert '<details class="kb-more"><summary>Traceback</summary>' in shown.html
+    assert shown.text == "apply failed <here>"
+
+
+def test_a_verdict_is_rendered_by_the_ledger(shelf: Shelf) -> None:
+    assert shelf.render(settled("a1-x", "confirmed", "got 1")).html == "a1-x"
+    assert "cannot be read" in shelf.render(mime(SETTLED, "no object")).html
+
+
+@pytest.mark.parametrize("output", [{}, {"output_type": "display_data"}, mime("text/plain", None)])
+def test_odd_outputs_break_nothing(shelf: Shelf, output: dict[str, object]) -> None:
+    shelf.render(output)
