@@ -2,7 +2,7 @@
 
 A runbook's state directory holds
 
-    kept.jsonl   a line for each kept path, in order: {"path", "copy": name or null, "made": [...]}
+    kept.jsonl   a line for each kept path, in order: {"path", "was", "copy": name or null, "made"}
     kept/        the copies, made with `cp -a` (owner, mode, times, extended attributes, links)
     left.json    what each path was after the step, to notice that a person has edited it since
 
@@ -33,9 +33,10 @@ class KeepError(Exception):
 
 @dataclass(frozen=True)
 class Kept:
-    """One kept path: the name of its copy (None: it was absent), and directories made for it."""
+    """One kept path: what it was, the name of its copy (None: absent), directories made for it."""
 
     path: Path
+    was: str
     copy: str | None
     made: list[Path]
 
@@ -61,7 +62,7 @@ class Keeper:
         except FileNotFoundError:
             return []
         return [
-            Kept(Path(row["path"]), row["copy"], [Path(made) for made in row["made"]])
+            Kept(Path(row["path"]), row["was"], row["copy"], [Path(made) for made in row["made"]])
             for row in _whole_rows(lines)
         ]
 
@@ -91,7 +92,12 @@ class Keeper:
             name = f"{len(self.kept()):04d}"
             _copy(path, self.copies / name)
         made = [parent for parent in path.parents if not parent.exists()]
-        row = {"path": str(path), "copy": name, "made": [str(parent) for parent in made]}
+        row = {
+            "path": str(path),
+            "was": _digest(path),
+            "copy": name,
+            "made": [str(parent) for parent in made],
+        }
         _drop_cut_line(self.journal)
         with self.journal.open("a", encoding="utf-8") as journal:
             journal.write(json.dumps(row) + "\n")
@@ -146,7 +152,8 @@ class Keeper:
             copy = self.copies / kept.copy
             if not os.path.lexists(copy):
                 raise KeepError(f"the original of {kept.path} is no longer in {self.copies}")
-            if _digest(copy) != _digest(kept.path):
+            # Not the copy's digest: a user that is not root cannot give it the original's owner.
+            if _digest(kept.path) != kept.was:
                 beside = kept.path.parent / f".{kept.path.name}.kb-restore"
                 _remove(beside)
                 kept.path.parent.mkdir(parents=True, exist_ok=True)

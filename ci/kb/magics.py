@@ -7,11 +7,13 @@ papermill injected is checked against it before it runs.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import signal
 import string
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -239,27 +241,48 @@ def _write(text: str) -> None:
 
 
 def _session(leader: int) -> dict[str, Any]:
-    return {"session": leader, "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip()}
+    """How a step's processes are known later: their session, its leader's start, this boot."""
+    process = _process(leader)
+    return {
+        "session": leader,
+        "start": process[2] if process else 0,
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+    }
+
+
+def _process(pid: int) -> tuple[str, int, int] | None:
+    """State, session and start (ticks since boot) of a process; None if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[0], int(fields[3]), int(fields[19])
 
 
 def _end_leftovers(running: Path) -> None:
     """End what is left of a step whose kernel was killed, so that it cannot work against the next.
 
-    Only processes of the recorded session on this boot count, and only while its leader, the bash
-    of the step, is gone: a living leader would be another process that got the same number.
+    Only processes of the recorded session on this boot count. If its leader's number belongs to a
+    younger process now, so does the session's, and nothing of the step is left.
     """
     try:
         recorded = json.loads(running.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        leader, start = int(recorded["session"]), int(recorded["start"])
+    except (OSError, ValueError, KeyError):
         return
-    leader = recorded["session"]
-    if _session(leader) != recorded or Path(f"/proc/{leader}").exists():
-        return
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            session = int(status.read_text().rpartition(")")[2].split()[3])
-            if session == leader:
-                os.kill(int(status.parent.name), signal.SIGKILL)
-        except (OSError, ValueError):
-            continue  # it has ended meanwhile
+    now = _process(leader)
+    if recorded["boot"] == _session(leader)["boot"] and (now is None or now[2] == start):
+        deadline = time.monotonic() + 10
+        while (members := _members(leader)) and time.monotonic() < deadline:
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
     running.unlink(missing_ok=True)
+
+
+def _members(session: int) -> list[int]:
+    """The processes of a session; one that ended and that nobody has waited for is none."""
+    pids = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    known = ((pid, _process(pid)) for pid in pids)
+    return [pid for pid, about in known if about and about[0] != "Z" and about[1] == session]

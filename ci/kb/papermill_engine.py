@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,17 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             save(outcome)
             report()
 
-        outcome = run(
-            nb,
-            manager=AsyncKernelManager(kernel_name=kernel_name, transport="ipc"),
-            env={**os.environ, **environment},
-            progress=progress,
-            save=after_cell,
-            hidden=redact.secrets(environment),
-        )
+        with tempfile.TemporaryDirectory(prefix="kb-") as sockets:
+            outcome = run(
+                nb,
+                manager=AsyncKernelManager(
+                    kernel_name=kernel_name, transport="ipc", ip=f"{sockets}/s"
+                ),
+                env={**os.environ, **environment},
+                progress=progress,
+                save=after_cell,
+                hidden=redact.secrets(environment),
+            )
         save(outcome)
         if outcome.error:
             where = f" (cell `{outcome.error['cell']}`)" if outcome.error["cell"] else ""
