@@ -21,7 +21,21 @@ NO_PERMISSION = "permission denied while trying to connect to the Docker daemon 
 
 # What a script may use of the real system: nothing that installs, starts or serves.
 COMMANDS = (
-    *("awk", "bash", "cat", "dirname", "env", "flock", "grep", "head", "id", "ls", "mkdir", "rm"),
+    *(
+        "awk",
+        "bash",
+        "cat",
+        "dirname",
+        "env",
+        "flock",
+        "grep",
+        "head",
+        "id",
+        "ls",
+        "mkdir",
+        "mv",
+        "rm",
+    ),
     *("sed", "sleep", "sort", "tac", "tail", "tar", "timeout", "tr", "true"),
 )
 
@@ -36,6 +50,7 @@ def machine(tmp_path: Path) -> Run:
     """
     checkout, commands = tmp_path / "checkout", tmp_path / "commands"
     shutil.copytree(ROOT / "ci/setup", checkout / "ci/setup")
+    shutil.copy(ROOT / "ci/site.sh", checkout / "ci/site.sh")
     commands.mkdir()
     for name in COMMANDS:
         (commands / name).symlink_to(str(shutil.which(name)))
@@ -199,6 +214,48 @@ def test_a_bootstrap_that_fails_says_why(machine: Run) -> None:
         **{"apt-get": "", "apt-cache": ""},
     )
     assert "the debian-13 image: E: Failed getting release file (all of it: build/" in says(done)
+
+
+MKDOCS = """#!/bin/bash
+directory=${@: -1}
+mkdir -p "$directory"
+echo new >"$directory/index.html"
+[[ -e ../kill ]] && kill -9 "$PPID" "$$"
+echo whole >"$directory/search.json"
+"""
+
+
+def site(machine: Run, tmp_path: Path, notebooks: int) -> subprocess.CompletedProcess[str]:
+    """ci/site.sh, where running the notebooks ends with the status ``notebooks``."""
+    mkdocs = tmp_path / "checkout/.venv/bin/mkdocs"
+    mkdocs.parent.mkdir(parents=True, exist_ok=True)
+    mkdocs.write_text(MKDOCS, encoding="utf-8")
+    mkdocs.chmod(0o755)
+    return machine("ci/site.sh; exit $?", env={"SERVE": "0"}, make=f"exit {notebooks}")
+
+
+def test_a_failed_notebook_fails_in_the_end_and_is_on_the_site(
+    machine: Run, tmp_path: Path
+) -> None:
+    done = site(machine, tmp_path, notebooks=2)
+    assert done.returncode == 2
+    assert "not every notebook passed" in done.stderr
+    assert (tmp_path / "checkout/site/search.json").exists()
+    assert site(machine, tmp_path, notebooks=0).returncode == 0
+
+
+def test_a_half_built_site_takes_nobodys_place(machine: Run, tmp_path: Path) -> None:
+    old = tmp_path / "checkout/site"
+    old.mkdir(parents=True)
+    (old / "index.html").write_text("old")
+    (tmp_path / "kill").touch()
+    assert site(machine, tmp_path, notebooks=0).returncode == 128 + signal.SIGKILL
+    assert (old / "index.html").read_text() == "old"
+
+    (tmp_path / "kill").unlink()
+    assert site(machine, tmp_path, notebooks=0).returncode == 0
+    assert {path.name for path in old.iterdir()} == {"index.html", "search.json"}
+    assert (old / "index.html").read_text() == "new\n"
 
 
 def test_port_taken() -> None:
