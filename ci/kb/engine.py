@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import contextlib
 import datetime
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -170,7 +171,7 @@ def run(
         outcome,
         progress,
         km=manager,
-        timeout=int(limits.get("cell_timeout", DEFAULT_CELL_TIMEOUT)),
+        timeout=math.ceil(limits.get("cell_timeout", DEFAULT_CELL_TIMEOUT)),  # 0 would be none
         startup_timeout=60,
         shutdown_kernel="immediate" if disposable else "graceful",
         record_timing=False,

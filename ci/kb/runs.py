@@ -24,6 +24,7 @@ from kb.record import write_atomically
 BUILT = Path("build/runs")
 COMMITTED = Path("docs/evidence")
 SCHEMA = 1
+CLOCKS_APART = datetime.timedelta(minutes=5)  # a run from further in the future has no age
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,14 @@ class Run:
 
     def is_fresh(self, key: str, limit: datetime.timedelta) -> bool:
         """Whether a run with ``key`` would be a repetition: passed, same inputs, young enough."""
-        started = datetime.datetime.fromisoformat(self.metadata["started"])
-        age = datetime.datetime.now(datetime.UTC) - started
-        return self.passed and self.metadata.get("key") == key and age < limit
+        if not self.passed or self.metadata.get("key") != key:
+            return False
+        try:
+            started = datetime.datetime.fromisoformat(self.metadata["started"])
+            age = datetime.datetime.now(datetime.UTC) - started
+        except (KeyError, TypeError, ValueError):
+            return False
+        return -CLOCKS_APART < age < limit
 
 
 def place(notebook: Notebook, host: str, stage: str) -> Path:

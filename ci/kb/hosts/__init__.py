@@ -81,11 +81,15 @@ def load(root: Path) -> dict[str, Host]:
     hosts = {}
     for name, entry in entries.items():
         where = f"ci/hosts.toml: [{name}]"
+        if not isinstance(entry, dict):
+            raise HostError(f"{where}: must be a table: write `[{name}]` and its keys below")
         for key in entry:
             if key not in KEYS:
                 raise HostError(f"{where}: unknown key `{key}` (known: {', '.join(KEYS)})")
         if entry.get("kind") not in KINDS:
             raise HostError(f"{where}: `kind` must be one of {', '.join(KINDS)}")
+        if entry["kind"] == "docker" and not entry.get("base"):
+            raise HostError(f"{where}: `base` is missing: name the image that it is made from")
         for need in entry.get("offers", []):
             if need not in NEEDS:
                 raise HostError(f"{where}: unknown offer `{need}` (known: {', '.join(NEEDS)})")

@@ -1,0 +1,144 @@
+"""A host's state: what is noticed between two snapshots, and what is not looked at twice."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kb import state
+
+
+def snapshot(**kinds: dict[str, Any]) -> state.Snapshot:
+    empty: state.Snapshot = {
+        kind: {} for kind in ("files", "packages", "users", "units", "ports", "sysctls")
+    }
+    return empty | kinds
+
+
+def described(path: Path, before: list[Any] | None = None) -> list[Any]:
+    return state._describe(str(path), path.lstat(), before)
+
+
+def files(path: Path) -> state.Snapshot:
+    return snapshot(files={str(path): described(path)} if os.path.lexists(path) else {})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "file"
+    path.write_text("as it was")
+    return path
+
+
+def test_nothing_differs_from_itself(file: Path) -> None:
+    assert state.differences(files(file), files(file)) == []
+    before = files(file)
+    os.utime(file)  # touched only
+    assert state.differences(before, files(file)) == []
+
+
+def test_content(file: Path) -> None:
+    before = files(file)
+    file.write_text("otherwise")
+    assert state.differences(before, files(file)) == [f"{file}: content"]
+
+
+def test_mode(file: Path) -> None:
+    file.chmod(0o644)
+    before = files(file)
+    file.chmod(0o4755)
+    assert state.differences(before, files(file)) == [f"{file}: mode -rw-r--r-- -> -rwsr-xr-x"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change owners")
+def test_owner(file: Path) -> None:
+    before = files(file)
+    os.chown(file, 12, 34)
+    assert state.differences(before, files(file)) == [f"{file}: owner 0:0 -> 12:34"]
+
+
+def test_symbolic_links(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to("here")
+    before = files(link)
+    link.unlink()
+    link.symlink_to("there")
+    assert state.differences(before, files(link)) == [f"{link}: content"]
+    link.unlink()
+    link.write_text("here")
+    [said] = state.differences(before, files(link))
+    assert said.startswith(f"{link}: mode lrwxrwxrwx -> -rw")
+
+
+def test_what_came_and_what_went(file: Path) -> None:
+    there = files(file)
+    file.unlink()
+    assert state.differences(there, files(file)) == [f"{file}: is gone"]
+    assert state.differences(files(file), there) == [f"{file}: appeared"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "was", "now", "says"),
+    [
+        ("packages", {}, {"jq:amd64": "1.7 ii"}, "package jq:amd64: appeared"),
+        ("packages", {"jq": "1.7 ii"}, {"jq": "1.8 ii"}, "package jq: was '1.7 ii', is '1.8 ii'"),
+        ("users", {"user go": "x:1"}, {"user go": "x:2"}, "user user go: was 'x:1', is 'x:2'"),
+        ("units", {"a.timer": "loaded active"}, {}, "unit a.timer: is gone"),
+        ("ports", {}, {"tcp 0100007F 80": "listening"}, "port tcp 0100007F 80: appeared"),
+        ("sysctls", {"vm.x": "60"}, {"vm.x": "10"}, "sysctl vm.x: was '60', is '10'"),
+    ],
+)
+def test_what_is_no_file(kind: str, was: Any, now: Any, says: str) -> None:
+    said = state.differences(snapshot(**{kind: was}), snapshot(**{kind: now}))
+    assert said == [says]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "ignored"),
+    [
+        ("/var/cache/x", ["/var/cache/x"]),
+        ("/var/cache/x/**", ["/var/cache/x", "/var/cache/x/a", "/var/cache/x/a/b"]),
+        ("/var/log/*.log", ["/var/log/a.log"]),
+        ("/nothing", []),
+    ],
+)
+def test_what_may_differ(pattern: str, ignored: list[str]) -> None:
+    names = ["/var/cache/x", "/var/cache/x/a", "/var/cache/x/a/b", "/var/log/a.log", "/etc/x"]
+    after = snapshot(files={name: ["-rw-r--r--", "0:0", "hash", 1] for name in names})
+    said = state.differences(snapshot(), after, [pattern])
+    assert said == [f"{name}: appeared" for name in sorted(names) if name not in ignored]
+
+
+def test_an_unchanged_file_is_not_read_again(file: Path) -> None:
+    before = described(file)
+    assert described(file, [*before[:2], "what was known", before[3]])[2] == "what was known"
+
+
+def test_an_edit_of_the_same_size_and_time_is_noticed(file: Path) -> None:
+    before = described(file)
+    times = file.stat()
+    with file.open("r+") as handle:
+        handle.write("otherwise")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = described(file, before)
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (times.st_size, times.st_mtime_ns)
+    assert after[2] != before[2]
+
+
+def test_a_listening_port_is_seen() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        name = f"tcp 0100007F {server.getsockname()[1]}"
+        assert state._ports()[name] == "listening"
+    assert name not in state._ports()
+
+
+def test_users_groups_and_kernel_parameters_are_seen() -> None:
+    users = state._users()
+    assert users["user root"].startswith("x:0:0:")
+    assert "group root" in users
+    parameters = state._sysctls()
+    assert parameters["kernel.ostype"] == "Linux"
+    assert not any(name.startswith("kernel.random") for name in parameters)
