@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import contextlib
 import datetime
+import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -120,6 +121,7 @@ class _Client(NotebookClient):
         finally:
             row["duration"] = round(time.monotonic() - before, 3)
             redact.clean_outputs(cell, self.hidden)  # a secret may have come in two messages
+            _join_streams(cell)
             _cap(cell)
             self.save()
         return done
@@ -175,7 +177,6 @@ def run(
         startup_timeout=60,
         shutdown_kernel="immediate" if disposable else "graceful",
         record_timing=False,
-        coalesce_streams=True,
     )
     client.owns_km = True  # it starts the kernel and it ends it
     client.save = lambda: save(outcome)
@@ -236,6 +237,24 @@ def _title(source: str) -> str:
     """What the progress line says about a cell: the magic and its title."""
     first = source.lstrip().splitlines()[0]
     return first.removeprefix("%%") if first.startswith("%%") else ""
+
+
+def _join_streams(cell: Any) -> None:
+    """Make one output of what came in pieces, in the order it came.
+
+    nbclient's own joining takes minutes for megabytes without a line break.
+    """
+    joined: list[Any] = []
+    for name, pieces in itertools.groupby(cell.get("outputs", []), key=_stream_name):
+        together = list(pieces)
+        if name:
+            together[0]["text"] = "".join(piece["text"] for piece in together)
+        joined.extend(together[:1] if name else together)
+    cell.outputs = joined
+
+
+def _stream_name(output: Any) -> str:
+    return str(output["name"]) if output["output_type"] == "stream" else ""
 
 
 def _cap(cell: Any) -> None:
