@@ -13,7 +13,14 @@ from pathlib import Path
 import pytest
 from browser import launched, served
 from corpus import Project, claim, code, mime, png_text, settled, stream, text
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    sync_playwright,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOK = "runbooks/go/install.ipynb"
@@ -259,8 +266,13 @@ class Manners:
 
         page.on("request", requested)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
+        page.on("console", self.console)
         page.on("dialog", lambda dialog: self.errors.append(dialog.message))
+
+    def console(self, message: ConsoleMessage) -> None:
+        # Chromium asks for an icon where a file is opened by itself.
+        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
+            self.errors.append(message.text)
 
 
 @pytest.fixture

@@ -41,10 +41,13 @@ def test_pages_load_from_here_alone_and_fit_on_a_phone(page: Page, url: str, pat
 def search(page: Page, url: str, query: str) -> list[str]:
     """Types a query into the search and returns the addresses of what it finds, best first."""
     page.goto(url)
+    page.wait_for_load_state("networkidle")
     page.keyboard.press("/")
+    expect(page.locator("input.md-search__input")).to_be_focused()
     page.keyboard.type(query)
+    page.keyboard.press("End")  # what is not on this keyboard comes without the release of a key
     found = page.locator(".md-search-result__item a.md-search-result__link")
-    expect(found.first).to_be_attached(timeout=10_000)
+    expect(found.first).to_be_attached(timeout=30_000)
     return [link.get_attribute("href") or "" for link in found.all()]
 
 
@@ -154,7 +157,13 @@ def test_the_ledger_is_filtered_and_opened_by_keyboard(page: Page, url: str) -> 
 
 @pytest.mark.parametrize(
     ("query", "left"),
-    [("?verdict=confirmed", 1), ("?source=B", 1), ("?area=go", 2), ("?q=IO_Uring", 1), ("?q=zzz", 0)],
+    [
+        ("?verdict=confirmed", 1),
+        ("?source=B", 1),
+        ("?area=go", 2),
+        ("?q=IO_Uring", 1),
+        ("?q=zzz", 0),
+    ],
 )
 def test_an_address_keeps_a_filter(page: Page, url: str, query: str, left: int) -> None:
     page.goto(url + "claims/" + query)

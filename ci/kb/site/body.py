@@ -20,6 +20,7 @@ from kb.site.model import ClaimView, HostView, NotebookView, Stage
 from kb.site.render import Templates
 
 BUDGET = 50_000  # characters of outputs on one page; after that only their ends are shown
+CODE = 20_000  # characters of code on one page, above which it is coloured sparsely
 _OTHER = 4_000  # characters of an output that is a click away
 _SHORT = 1_000  # characters of an output once the budget is spent
 
@@ -95,6 +96,7 @@ class BodyBuilder:
         self._store = store
         self.link = link
         self.spent = 0
+        self.sparse = sum(len(cell.code) for cell in view.cells if cell.kind in _TELLING) > CODE
 
     def build(self) -> Body:
         body = Body(markdown="")
@@ -155,11 +157,13 @@ class BodyBuilder:
         html = self.templates.render(
             "cell.html",
             cell=cell,
-            code=highlighted(cell),
+            code=highlighted(cell, sparse=self.sparse),
             first=first,
             others=_grouped(first, others),
             failures=failures,
             anywhere=bool(self.view.best),
+            # A notebook has one run, which the head names; a runbook's cells come from several.
+            labelled=self.view.kind == "runbooks",
         )
         texts = [cell.caption, cell.code, first.output.text if first else "", *failures]
         return Block(html, "\n".join(filter(None, texts)))
@@ -183,7 +187,7 @@ class BodyBuilder:
             host=host,
             stage=stage,
             status=stage.status(cell.id) if ran else "not run",
-            code=highlighted(ran) if ran and changed else "",
+            code=highlighted(ran, sparse=self.sparse) if ran and changed else "",
             output=rendered,
         )
 
@@ -210,7 +214,7 @@ class BodyBuilder:
             view=view,
             expected=expected(view.claim, host) if view else (),
             verdict=verdict if verdict in VERDICTS else "unsettled",
-            saw=[terminal.plain(terminal.clean(str(line)))[:1000] for line in saw[:20]]
+            saw=_telling([str(line)[:1000] for line in saw[:20]], verdict)
             if isinstance(saw, list)
             else [],
             link=self.link,
@@ -235,6 +239,12 @@ def _grouped(first: Shown | None, others: list[Shown]) -> list[tuple[str, Shown]
             continue
         groups.setdefault(key, ([], shown))[0].append(shown.label)
     return [(", ".join(labels), shown) for labels, shown in groups.values()]
+
+
+def _telling(saw: list[str], verdict: str) -> list[str]:
+    """The case that gave the verdict, where one did; the claim's page has them all."""
+    lines = [terminal.plain(terminal.clean(line)) for line in saw]
+    return [line for line in lines if line.startswith(f"{verdict} if ")] or lines
 
 
 def _slug(fragment: str) -> str:
