@@ -21,12 +21,15 @@ bring() {
         # Here rather than when the first notebook asks for it: it takes a minute, and says so.
         if wants_debian; then ci/setup/debian-13.sh; fi
     fi
-    if needs browser && [[ -z "$use_container" ]]; then ensure_browser; fi
+    if needs browser && [[ -z "$use_container" ]]; then
+        ensure_curl
+        ensure_browser
+    fi
 }
 
 use_container=
 locked set-up bring
 if [[ -n "$use_container" ]]; then
-    if needs browser; then run_in_container chromium; else run_in_container; fi
+    if needs browser; then run_in_container chromium curl; else run_in_container; fi
 fi
 exec make --no-print-directory "$target-here"

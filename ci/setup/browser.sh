@@ -1,5 +1,9 @@
-# The browser of the site's tests. Sourced, not run.
+# What the tests need beside Python: curl, and a browser for the site. Sourced, not run.
 # shellcheck shell=bash
+
+ensure_curl() {
+    command -v curl >/dev/null || apt_install "curl, for the tests of downloads" curl
+}
 
 # ensure_browser: sets and exports CHROMIUM; empty means the browser that playwright brings.
 ensure_browser() {
