@@ -1,0 +1,184 @@
+"""Whatever happens to a run, it is said in one sentence, and nothing is left behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from places import containers, shape
+from project import Project, code, notebook, runbook, statuses
+
+WAIT = "open('/tmp/begun', 'w').close()\nimport time\ntime.sleep(120)"
+
+
+def wait_for(holds: Callable[[], object], within: float = 120) -> None:
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.1)
+
+
+def begun(book: str) -> bool:
+    """Whether the notebook's first cell runs."""
+    return any(
+        subprocess.run(
+            ["docker", "exec", container, "test", "-e", "/tmp/begun"],  # noqa: S108
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0
+        for container in containers(book)
+    )
+
+
+@pytest.fixture
+def waiting(hosted: Project) -> tuple[Project, str]:
+    """A project with a notebook that waits in its first cell; no other has its name."""
+    book = f"notebooks/a/n{uuid.uuid4().hex}.ipynb"
+    hosted.add(
+        book,
+        notebook(code("wait", WAIT), code("never", "1"), parameters='x: str = ""  # nothing'),
+    )
+    return hosted, book
+
+
+def test_a_kill_of_pytest_leaves_nothing(waiting: tuple[Project, str]) -> None:
+    project, book = waiting
+    with project.start("pytest", "--on", "debian-13", book) as process:
+        wait_for(lambda: begun(book))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        wait_for(lambda: not containers(book), within=15)
+    runs = project.root / "build/runs"
+    assert not [path for path in runs.rglob("*") if path.is_file()]
+
+
+def test_a_host_that_disappears(waiting: tuple[Project, str]) -> None:
+    project, book = waiting
+    with project.start("pytest", "--on", "debian-13", book) as process:
+        wait_for(lambda: begun(book))
+        [container] = containers(book)
+        subprocess.run(["docker", "rm", "--force", container], capture_output=True, check=True)
+        out, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert (
+        f"{book} on debian-13, run: the host disappeared: the container of debian-13 was removed"
+        " while it ran (cell `wait`)"
+    ) in out
+    assert "Traceback" not in out
+    record = project.executed(f"build/runs/debian-13/{book.removesuffix('.ipynb')}.run.ipynb")
+    assert list(statuses(record).values())[-2:] == ["failed", "not run"]
+    assert record["metadata"]["kb_run"]["result"] == "failed"
+
+
+def stopped(project: Project, *arguments: str, **env: str) -> str:
+    """The one line that pytest ends with before it has run anything."""
+    done = project.run("pytest", *arguments, **env)
+    assert done.returncode == 4
+    assert "Traceback" not in done.stdout + done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+    return line.removeprefix("ERROR: ")
+
+
+def test_no_engine(hosted: Project) -> None:
+    says = stopped(hosted, "--on", "debian-13", "runbooks", DOCKER_HOST="unix:///nonexistent")
+    assert says == (
+        "no Docker engine answers: start it (`sudo systemctl start docker`), or let `make engine`"
+        " install and start one"
+    )
+
+
+def test_no_permission_for_the_engine(tmp_path: Path) -> None:
+    script = f"""
+import os, socket
+from kb.hosts import HostError, images
+path = {str(tmp_path / "engine.sock")!r}
+server = socket.socket(socket.AF_UNIX)
+server.bind(path)
+server.listen()
+os.chmod(path, 0)
+if os.geteuid() == 0:
+    os.seteuid(65534)
+os.environ["DOCKER_HOST"] = "unix://" + path
+try:
+    images.engine()
+except HostError as error:
+    print(error)
+"""
+    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
+        directory.chmod(0o755)  # so that the socket alone is in the way
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (
+        "no permission to use the Docker engine: add yourself to the group that owns its socket"
+        " (`sudo usermod -aG docker $USER`, then log in again) or use sudo\n"
+    )
+
+
+def test_a_base_image_that_cannot_be_pulled(tmp_path: Path, shared: Path) -> None:
+    base = '[box]\nkind = "docker"\nbase = "127.0.0.1:1/none:1"\n'
+    project = shape(tmp_path / "project", shared / "cache", base)
+    says = stopped(project, "--on", "box", "runbooks")
+    assert says.startswith("the base image 127.0.0.1:1/none:1 cannot be pulled (")
+    assert "refused" in says
+    assert says.endswith(
+        "check the network or the registry, or name another one as `base` in ci/hosts.toml"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--on", "debian-31"), "there is no host `debian-31`; did you mean `debian-13`?"),
+        ((), "say where to run runbooks/a/x.ipynb: for example --on debian-13"),
+    ],
+)
+def test_where_to_run_must_be_known(hosted: Project, arguments: tuple[str, ...], says: str) -> None:
+    hosted.add("runbooks/a/x.ipynb", runbook())
+    assert stopped(hosted, *arguments, "runbooks").startswith(says)
+
+
+def test_a_broken_notebook_stops_it_at_once(hosted: Project) -> None:
+    path = hosted.root / "runbooks/a/x.ipynb"
+    path.parent.mkdir()
+    path.write_text('{"cells": [\n')
+    says = stopped(hosted, "--on", "debian-13", "runbooks")
+    assert says.startswith("runbooks/a/x.ipynb:2: not a notebook: broken JSON at column 1 (")
+
+
+def test_this_machine_is_not_changed_unasked(hosted: Project) -> None:
+    hosted.add("runbooks/a/x.ipynb", runbook(code("x", "%%apply x\ntouch /kb-changed")))
+    done = hosted.run("pytest", "--on", "local", "runbooks", "-rs")
+    assert "4 skipped" in done.stdout
+    assert "it would change this machine: say --change-this-machine to let it" in done.stdout
+
+
+def test_a_full_disk_is_said(hosted: Project) -> None:
+    """The notebook is looked at on this machine; its record does not fit."""
+    runs = hosted.root / "build/runs"
+    runs.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(runs)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("only root may mount, and not in every container")
+    try:
+        hosted.add(
+            "notebooks/a/x.ipynb",
+            notebook(code("x", "print('x' * 200_000)"), parameters='x: str = ""  # nothing'),
+        )
+        done = hosted.run("pytest", "--on", "local", "notebooks")
+        assert done.returncode == 1
+        assert (
+            "notebooks/a/x.ipynb on local, run: the record build/runs/local/notebooks/a/x.run.ipynb"
+            " could not be written: No space left on device"
+        ) in done.stdout
+        assert "Traceback" not in done.stdout
+        assert not [path for path in runs.rglob("*") if path.is_file()]
+    finally:
+        subprocess.run(["umount", str(runs)], check=True)

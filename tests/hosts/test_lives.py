@@ -1,0 +1,293 @@
+"""One `pytest runbooks notebooks --on debian-13` over small notebooks, good ones and bad ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from filelock import FileLock
+from places import containers, shape
+from project import Project, code, notebook, runbook, statuses
+
+CLAIM = """\
+# by hand
+- id: a1-user
+  source: A §1
+  says: A container's user is root.
+  verdict: confirmed
+  evidence: executed
+  truth: It is.
+  instead: Nothing.
+"""
+USER = """\
+from kb import bash, same, settle
+user = bash("cat /etc/kb-user 2>/dev/null || id -un")
+settle("a1-user", confirmed=same(user, "root"), refuted=~same(user, "root"))
+"""
+ROLLBACK = code("back", "%%rollback Put it back\nkb-restore")
+FILE = "%%apply Write a file\n# changes: /etc/kb-file\n"
+ONCE = FILE + "[ -e /etc/kb-file ] || { echo x >/etc/kb-file; echo changed: the file; }"
+# Notebook to its cells and metadata, the stages that are asked for, and which of them fail.
+BOOKS: dict[str, tuple[Any, list[str]]] = {
+    "runbooks/lives/good": (
+        runbook(
+            code("name", '%%preflight A name\n[ -n "$name" ] || { echo name is empty; exit 1; }'),
+            code("write", ONCE),
+            code("verify", "%%verify It is there\ntest -s /etc/kb-file"),
+            ROLLBACK,
+            parameters='name: str = "x"  # anything',
+            broken=[{"cell": "name", "parameters": {"name": ""}, "says": "name is empty"}],
+        ),
+        ["plan", "apply", "again", "rollback", "broken"],
+    ),
+    "runbooks/lives/plans": (runbook(code("x", "%%preflight x\ntouch /etc/kb-planned")), ["plan"]),
+    "runbooks/lives/repeats": (
+        runbook(code("x", FILE + "echo x >>/etc/kb-file"), ROLLBACK),
+        ["again"],
+    ),
+    "runbooks/lives/tells": (
+        runbook(code("x", "%%apply x\n# changes: /etc/kb-file\necho changed: nothing"), ROLLBACK),
+        ["again"],
+    ),
+    "runbooks/lives/leaves": (
+        runbook(code("x", "%%apply x\nchmod 711 /opt; touch /var/kb-log"), ROLLBACK,
+                leaves={"/var/kb-*": "logs stay"}),
+        ["rollback"],
+    ),
+    "runbooks/lives/mumbles": (
+        runbook(
+            code("x", "%%preflight x\necho something else; exit 1"),
+            broken=[{"cell": "x", "says": "there is no room"}],
+        ),
+        ["broken"],
+    ),
+    "runbooks/lives/needs": (runbook(needs=["root", "gpu"]), ["plan", "apply"]),
+    "notebooks/lives/settles": (
+        notebook(
+            code("user", USER),
+            parameters='x: str = ""  # nothing',
+            flips=[
+                {"claim": "a1-user", "setup": "echo me >/etc/kb-user", "becomes": "refuted"},
+            ],
+        ),
+        ["run", "flip"],
+    ),
+    "notebooks/lives/stubborn": (
+        notebook(
+            code("user", USER.replace("cat /etc/kb-user 2>/dev/null || ", "")),
+            parameters='x: str = ""  # nothing',
+            flips=[{"claim": "a1-user", "setup": "true", "becomes": "refuted"}],
+        ),
+        ["flip"],
+    ),
+}  # fmt: skip
+GOOD = ("runbooks/lives/good", "notebooks/lives/settles")
+
+
+def items(*books: str) -> list[str]:
+    return [f"{book}.ipynb::{stage}@debian-13" for book in books for stage in BOOKS[book][1]]
+
+
+def run(project: Project, *arguments: str) -> Any:
+    """Run pytest; what it printed, its status, and by item what junit says."""
+    done = project.run("pytest", "--on", "debian-13", "--junitxml=junit.xml", *arguments)
+    cases = {}
+    for case in ElementTree.parse(project.root / "junit.xml").iter("testcase"):  # noqa: S314
+        book = str(case.get("classname")).replace(".", "/").removesuffix("/ipynb")
+        stage = str(case.get("name")).removesuffix("@debian-13")
+        outcome = next(iter(case), None)
+        cases[f"{book}::{stage}"] = [
+            "passed" if outcome is None else outcome.tag,
+            "" if outcome is None else f"{outcome.get('message')}\n{outcome.text}",
+        ]
+    return {"status": done.returncode, "out": done.stdout, "err": done.stderr, "cases": cases}
+
+
+@pytest.fixture(scope="module")
+def lives(shared: Path) -> Any:
+    """The project, and what its first run said; done once for all workers."""
+    with FileLock(shared / "lives.lock"):
+        root = shared / "lives"
+        said = shared / "lives.json"
+        if not said.exists():
+            project = shape(root, shared / "cache")
+            for path, (nb, _) in BOOKS.items():
+                project.add(f"{path}.ipynb", nb)
+            project.claims(CLAIM)
+            said.write_text(json.dumps(run(project, "-n", "2", *items(*BOOKS))))
+    return Project(root), json.loads(said.read_text())
+
+
+def record(project: Project, book: str, stage: str) -> Any:
+    return project.executed(f"build/runs/debian-13/{book}.{stage}.ipynb")
+
+
+@pytest.mark.parametrize("item", [item.partition("@")[0] for item in items(*GOOD)])
+def test_a_good_life_passes(lives: Any, item: str) -> None:
+    project, said = lives
+    path, _, stage = item.partition(".ipynb::")
+    assert said["cases"][f"{path}::{stage}"][0] == "passed", said["out"]
+    kb_run = record(project, path, stage)["metadata"]["kb_run"]
+    assert (kb_run["result"], kb_run["error"], kb_run["stage"]) == ("passed", None, stage)
+    assert kb_run["host"]["os_id"] == "debian"
+    assert kb_run["image"]["id"].startswith("sha256:")
+    assert kb_run["inputs"].keys() == {f"{path}.ipynb"}
+    if stage in ("plan", "again", "rollback"):
+        assert kb_run["state"] == {"unchanged": True, "differences": []}
+    if stage == "broken":
+        assert kb_run["broken"][0]["passed"]
+        assert "name is empty" in kb_run["broken"][0]["message"]
+
+
+@pytest.mark.parametrize(
+    ("item", "says"),
+    [
+        ("runbooks/lives/plans::plan", "the plan changed: /etc/kb-planned: appeared"),
+        ("runbooks/lives/repeats::again", "a second apply changed: /etc/kb-file: content"),
+        ("runbooks/lives/tells::again", "a second apply said `changed: nothing`"),
+        (
+            "runbooks/lives/leaves::rollback",
+            "the rollback did not restore: /opt: mode drwxr-xr-x -> drwx--x--x",
+        ),
+        (
+            "runbooks/lives/mumbles::broken",
+            'cell `x` should say `there is no room`, but: preflight "x" stopped: something else',
+        ),
+        (
+            "notebooks/lives/stubborn::flip",
+            "claim `a1-user` should become refuted, but: became conf",
+        ),
+    ],
+)
+def test_a_bad_life_fails_and_says_why(lives: Any, item: str, says: str) -> None:
+    project, said = lives
+    outcome, why = said["cases"][item]
+    assert outcome == "failure", said["out"]
+    path, _, stage = item.partition("::")
+    assert f"{path}.ipynb on debian-13, {stage}: {says}" in why
+    assert "Traceback" not in why
+    assert "kb-log" not in why
+    kb_run = record(project, path, stage)["metadata"]["kb_run"]
+    assert kb_run["result"] == "failed"
+    assert says in kb_run["error"]["message"]
+
+
+def test_a_missing_need_is_a_skip_with_its_reason(lives: Any) -> None:
+    project, said = lives
+    reason = "debian-13 does not offer: gpu"
+    for stage in ("plan", "apply"):
+        outcome, why = said["cases"][f"runbooks/lives/needs::{stage}"]
+        assert outcome == "skipped"
+        assert reason in why
+    place = project.root / "build/runs/debian-13/runbooks/a"
+    assert json.loads((place / "needs.skipped.json").read_text())["reason"] == reason
+    assert not list(place.glob("needs.*.ipynb"))
+    row = next(line for line in said["out"].splitlines() if line.startswith("runbooks/lives/needs"))
+    assert row.split()[2:4] == ["-", "skipped"]
+    assert row.endswith(reason)
+
+
+def test_the_table_tells_all(lives: Any) -> None:
+    _, said = lives
+    assert said["status"] == 1
+    rows = {line.split()[0]: line for line in said["out"].splitlines() if ".ipynb  " in line}
+    assert set(rows) == {f"{book}.ipynb" for book in BOOKS}
+    good = "plan:ok apply:ok again:ok rollback:ok broken:ok  passed"
+    assert good in rows["runbooks/lives/good.ipynb"]
+    assert "again:FAILED" in rows["runbooks/lives/repeats.ipynb"]
+    assert "runbooks/lives/good.ipynb on debian-13, plan: " in said["err"]  # the progress
+
+
+def test_no_container_is_left(lives: Any) -> None:
+    deadline = time.monotonic() + 20  # they are removed in the background
+    while left := [found for book in BOOKS for found in containers(f"{book}.ipynb")]:
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def copied(lives: Any, tmp_path: Path) -> Project:
+    """The project after its first run, for one test to change."""
+    project, _ = lives
+    root = tmp_path / "project"
+    subprocess.run(["cp", "-a", str(project.root), str(root)], check=True)
+    return Project(root)
+
+
+def times(project: Project) -> dict[str, int]:
+    runs = (project.root / "build/runs").rglob("*.ipynb")
+    return {str(path.relative_to(project.root)): path.stat().st_mtime_ns for path in runs}
+
+
+def test_a_second_run_executes_nothing(copied: Project) -> None:
+    before = times(copied)
+    said = run(copied, *items(*GOOD))
+    assert said["status"] == 0, said["out"]
+    assert "plan:fresh apply:fresh again:fresh rollback:fresh broken:fresh  fresh" in said["out"]
+    assert times(copied) == before
+
+
+def test_a_failure_is_not_fresh_and_rerun_repeats(copied: Project) -> None:
+    before = times(copied)
+    said = run(copied, "--rerun", "-x", *items("runbooks/lives/plans", "runbooks/lives/good"))
+    assert said["status"] == 1
+    assert said["cases"].keys() == {"runbooks/lives/plans::plan"}  # -x stops there
+    listed = copied.run("pytest", "--on", "debian-13", "--lf", "--collect-only", "-q", "runbooks")
+    assert sorted(
+        line.partition("@")[0] for line in listed.stdout.splitlines() if "::" in line
+    ) == [
+        "runbooks/lives/leaves.ipynb::rollback",
+        "runbooks/lives/mumbles.ipynb::broken",
+        "runbooks/lives/plans.ipynb::plan",
+        "runbooks/lives/repeats.ipynb::again",
+        "runbooks/lives/tells.ipynb::again",
+    ]
+    said = run(copied, "--rerun", "-k", "plan and good", "runbooks", "notebooks")
+    assert (said["status"], said["cases"].keys()) == (0, {"runbooks/lives/good::plan"})
+    changed = {path for path, when in times(copied).items() if before.get(path) != when}
+    assert changed == {
+        f"build/runs/debian-13/runbooks/lives/{name}.plan.ipynb" for name in ("plans", "good")
+    }
+
+
+def test_a_recorded_verdict_changed_by_hand(copied: Project) -> None:
+    copied.claims(CLAIM.replace("confirmed", "refuted"))
+    before = times(copied)
+    said = run(copied, "notebooks/lives/settles.ipynb::run@debian-13")
+    assert said["status"] == 1
+    [[outcome, why]] = said["cases"].values()
+    assert outcome == "failure"
+    assert (
+        "docs/claims/a1.yml:2: `a1-user` is recorded as refuted on debian-13, but cell `user` of"
+        " notebooks/lives/settles.ipynb says confirmed: it saw confirmed if `(status 0) root` is"
+        " `root`: yes"
+    ) in why
+    assert "Traceback" not in why
+    assert times(copied) == before  # it was found in the record
+
+
+def test_the_world_changed_under_a_true_verdict(copied: Project) -> None:
+    nb = copied.executed("notebooks/lives/settles.ipynb")
+    source = "".join(nb["cells"][-1]["source"]).replace("id -un", "echo somebody")
+    nb["cells"][-1]["source"] = source
+    (copied.root / "notebooks/lives/settles.ipynb").write_text(json.dumps(nb))
+    said = run(copied, "notebooks/lives/settles.ipynb::run@debian-13")
+    assert said["status"] == 1
+    [[_, why]] = said["cases"].values()
+    assert "`a1-user` is recorded as confirmed on debian-13, but cell `user`" in why
+    assert "says refuted: it saw confirmed if `(status 0) somebody` is `root`: no" in why
+    record_ = record(copied, "notebooks/lives/settles", "run")
+    assert set(statuses(record_).values()) == {"passed"}
+
+
+def test_a_claim_that_nothing_cites_stops_it_at_once(copied: Project) -> None:
+    copied.claims(CLAIM + CLAIM.partition("\n")[2].replace("a1-user", "a1-lost"))
+    done = copied.run("pytest", "--on", "debian-13", "runbooks", "notebooks")
+    assert done.returncode == 4
+    assert "ERROR: docs/claims/a1.yml:9: no notebook settles `a1-lost`: add settle(" in done.stderr
+    assert "Traceback" not in done.stderr
