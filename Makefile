@@ -43,7 +43,7 @@ run-here:
 test: ## run the tests
 	@$(setup) $@ engine browser
 test-here:
-	@$(bin)/pytest tests -n $(JOBS) $(ARGS)
+	@$(bin)/pytest tests -n $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: engine engine-here
 engine: ## a Docker engine that answers, and the image of debian-13
