@@ -82,11 +82,14 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             save(outcome)
             report()
 
-        with tempfile.TemporaryDirectory(prefix="kb-") as sockets:
+        with tempfile.TemporaryDirectory(prefix="kb-", dir=_runtime_directory()) as sockets:
             outcome = run(
                 nb,
                 manager=AsyncKernelManager(
-                    kernel_name=kernel_name, transport="ipc", ip=f"{sockets}/s"
+                    kernel_name=kernel_name,
+                    transport="ipc",
+                    ip=f"{sockets}/s",
+                    connection_file=f"{sockets}/connection.json",
                 ),
                 env={**os.environ, **environment},
                 progress=progress,
@@ -99,6 +102,14 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             written = f"; what ran is in {output_path}" if output_path else ""
             raise click.ClickException(f"{outcome.error['message']}{where}{written}")
         return nb
+
+
+def _runtime_directory() -> str | None:
+    """Where sockets belong, and where a kill leaves nothing that outlives a boot; None: /tmp."""
+    for place in (os.environ.get("XDG_RUNTIME_DIR"), "/run"):
+        if place and os.access(place, os.W_OK):
+            return place
+    return None
 
 
 def _reporter(nb: Any) -> Callable[[], None]:
