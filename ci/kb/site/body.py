@@ -14,8 +14,8 @@ from urllib.parse import unquote
 from pymdownx.slugs import slugify
 
 from kb.claims import VERDICTS, expected
-from kb.site import outputs, terminal
-from kb.site.cells import Cell, highlighted
+from kb.site import highlight, outputs, terminal
+from kb.site.cells import Cell
 from kb.site.model import ClaimView, HostView, NotebookView, Stage
 from kb.site.render import Templates
 
@@ -157,7 +157,7 @@ class BodyBuilder:
         html = self.templates.render(
             "cell.html",
             cell=cell,
-            code=highlighted(cell, sparse=self.sparse),
+            code=self._code(cell),
             first=first,
             others=_grouped(first, others),
             failures=failures,
@@ -187,9 +187,12 @@ class BodyBuilder:
             host=host,
             stage=stage,
             status=stage.status(cell.id) if ran else "not run",
-            code=highlighted(ran, sparse=self.sparse) if ran and changed else "",
+            code=self._code(ran) if ran and changed else "",
             output=rendered,
         )
+
+    def _code(self, cell: Cell) -> str:
+        return highlight.block(cell.code, cell.language, sparse=self.sparse)
 
     def _failures(self, cell: Cell) -> list[str]:
         """What this preflight said when it was made to fail."""

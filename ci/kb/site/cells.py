@@ -2,37 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
-from itertools import groupby
+from functools import cached_property
 from typing import Any
 
-from pygments.lexers.python import PythonLexer
-from pygments.lexers.shell import BashLexer
-from pygments.token import Token
-
-from kb.site import terminal
-
 _MAGIC = re.compile(r"%%(preflight|apply|verify|rollback|observe)\b[ \t]*(.*)(?:\n|$)")
-_Classes = tuple[tuple[Any, str], ...]
-_SPARSE: _Classes = (
-    (Token.Comment, "c"),
-    (Token.Keyword, "k"),
-    (Token.Operator.Word, "k"),
-)
-_CLASSES: _Classes = (
-    *_SPARSE,
-    (Token.Literal.String, "s"),
-    (Token.Literal.Number, "m"),
-    (Token.Name.Variable, "nv"),
-    (Token.Name.Builtin, "nb"),
-    (Token.Name.Function, "nf"),
-    (Token.Name.Class, "nf"),
-)
-_LARGEST = 60_000  # characters of one cell
 
 
 @dataclass(frozen=True)
@@ -65,6 +40,10 @@ class Cell:
     def is_bash(self) -> bool:
         return _MAGIC.match(self.source) is not None
 
+    @property
+    def language(self) -> str:
+        return "bash" if self.is_bash else "python"
+
 
 def read(notebook: dict[str, Any]) -> list[Cell]:
     """Reads the cells of a notebook in format 4."""
@@ -96,36 +75,3 @@ def _kind(raw: dict[str, Any], source: str) -> str:
             return kind
     found = _MAGIC.match(source)
     return found[1] if found else "python"
-
-
-def highlighted(cell: Cell, *, sparse: bool = False) -> str:
-    """Returns the cell's code as an HTML block that the theme gives a copy button.
-
-    Colours weigh more than the code itself; `sparse` keeps those of comments and keywords alone.
-    """
-    code = terminal.plain(terminal.clean(cell.code))[:_LARGEST]
-    language = "bash" if cell.is_bash else "python"
-    spans = "".join(_spans(code, language, _SPARSE if sparse else _CLASSES))
-    return (
-        f'<div class="language-{language} highlight"><pre tabindex="0"><code>{spans}</code></pre>'
-        "</div>"
-    )
-
-
-def _spans(code: str, language: str, classes: _Classes) -> Iterator[str]:
-    """Yields what Pygments' own formatter does, with a span only where there is a colour."""
-    tokens = _lexer(language).get_tokens(code)
-    for name, same in groupby(tokens, key=lambda token: _name(token[0], classes)):
-        text = html.escape("".join(value for _, value in same), quote=False)
-        yield f"<span class={name}>{text}</span>" if name else text
-
-
-@cache
-def _name(kind: Any, classes: _Classes) -> str:
-    """The class of a token's kind. Kinds of one colour share it, and neighbours then a span."""
-    return next((name for parent, name in classes if kind in parent), "")
-
-
-@cache
-def _lexer(language: str) -> Any:
-    return BashLexer(stripnl=False) if language == "bash" else PythonLexer(stripnl=False)

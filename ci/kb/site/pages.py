@@ -46,12 +46,9 @@ class OutputFile(File):
 
     def copy_file(self, dirty: bool = False) -> None:
         """Links the file into the site, which is quicker than a copy where there are hundreds."""
-        target = Path(self.abs_dest_path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            target.unlink(missing_ok=True)
-            os.link(str(self.abs_src_path), target)
-        except OSError:  # another file system
+            os.link(str(self.abs_src_path), self.abs_dest_path)
+        except OSError:  # the first in its directory, one that is there, another file system
             super().copy_file(dirty)
 
 
@@ -85,8 +82,50 @@ class HtmlPage(Page):
         self.present_anchor_ids = self._anchors
 
 
-class NotebookPage(Page):
-    """A notebook's page, taken from the cache where nothing that goes into it has changed."""
+class KeptPage(Page):
+    """A page of Markdown, taken from the cache where nothing that goes into it has changed."""
+
+    def __init__(
+        self, title: str | None, file: File, config: MkDocsConfig, *, cache: Cache, tools: str
+    ) -> None:
+        super().__init__(title, file, config)
+        self.cache = cache
+        self.tools = tools
+
+    def render(self, config: MkDocsConfig, files: Files) -> None:
+        key = digest(self.tools, self.url, self.markdown or "")
+        kept = self.cache.load(key)
+        if kept is None:
+            kept = self.rendered(config, files)
+            if kept.pop("clean"):
+                self.cache.save(key, kept)
+        self.restore(kept, files)
+
+    def rendered(self, config: MkDocsConfig, files: Files) -> dict[str, Any]:
+        """Renders the page as MkDocs does, and returns what came of it."""
+        with _Warnings() as warnings:
+            super().render(config, files)
+        return {
+            "clean": not warnings.seen,
+            "files": {},
+            "title": self.title,
+            "content": self.content,
+            "toc": [_to_keep(item) for item in self.toc],
+            "anchors": sorted(self.present_anchor_ids or ()),
+            "links": {file.src_uri: links for file, links in (self.links_to_anchors or {}).items()},
+        }
+
+    def restore(self, kept: Mapping[str, Any], files: Files) -> None:
+        self.title = kept["title"]
+        self.content = kept["content"]
+        self.toc = TableOfContents([_from_kept(item) for item in kept["toc"]])
+        self.present_anchor_ids = set(kept["anchors"])
+        targets = {files.get_file_from_path(uri): links for uri, links in kept["links"].items()}
+        self.links_to_anchors = {file: links for file, links in targets.items() if file}
+
+
+class NotebookPage(KeptPage):
+    """A notebook's page."""
 
     def __init__(
         self,
@@ -99,15 +138,13 @@ class NotebookPage(Page):
         cache: Cache,
         tools: str,
     ) -> None:
-        super().__init__(view.title, file, config)
+        super().__init__(view.title, file, config, cache=cache, tools=tools)
         self.view = view
         self.shown = ""
         self.key = ""
         self.entries: list[dict[str, Any]] = []
         self._claims = claims
         self._templates = templates
-        self._cache = cache
-        self._tools = tools
 
     def read_source(self, config: MkDocsConfig) -> None:
         self.markdown = ""  # made in render, where it can come from the cache
@@ -118,58 +155,50 @@ class NotebookPage(Page):
         }
 
     def render(self, config: MkDocsConfig, files: Files) -> None:
-        self.key = digest(self._tools, self.view.digest, self.url)
-        kept = self._cache.load(self.key)
+        self.key = digest(self.tools, self.view.digest, self.url)
+        kept = self.cache.load(self.key)
         if kept is None:
-            kept = self._rendered(config, files)
+            kept = self.rendered(config, files)
             if kept.pop("clean"):
-                self._cache.save(self.key, kept)
-        # The theme's search would go through what it finds here; the plugin puts it in after that.
-        self.content = ""
-        self.shown = kept["content"]
+                self.cache.save(self.key, kept)
+        self.restore(kept, files)
         self.entries = kept["entries"]
         for name in kept["files"]:
             self._publish(name, files, config)
-        self.toc = TableOfContents([_from_kept(item) for item in kept["toc"]])
-        self.present_anchor_ids = set(kept["anchors"])
-        targets = {file.src_uri: file for file in files.documentation_pages()}
-        self.links_to_anchors = {targets[uri]: links for uri, links in kept["links"].items()}
+        # The theme's search would go through what it finds here; the plugin puts it in after that.
+        self.content, self.shown = "", kept["content"]
 
-    def _rendered(self, config: MkDocsConfig, files: Files) -> dict[str, Any]:
-        """Renders the page with MkDocs' own Markdown, then puts the blocks in their places."""
+    def rendered(self, config: MkDocsConfig, files: Files) -> dict[str, Any]:
+        """Renders the prose, then puts the blocks in their places."""
         assets: dict[str, int] = {}
 
         def store(content: bytes, suffix: str) -> str:
-            name = self._cache.keep(content, suffix)
+            name = self.cache.keep(content, suffix)
             assets[name] = len(content)
             self._publish(name, files, config)
             return OUTPUTS + name
 
         body = BodyBuilder(self.view, self._claims, self._templates, store, self.link).build()
         self.markdown = body.markdown
-        with _Warnings() as warnings:
-            super().render(config, files)
-        prose = self.content or ""
+        kept = super().rendered(config, files)
+        prose = kept["content"]
         self._check(body, prose)
         texts = {name: block.text for name, block in body.blocks.items()}
-        anchors = self.present_anchor_ids or set()
-        anchors |= {name for name in body.blocks if name.startswith("cell-")} | {"command"}
+        own_anchors = [name for name in body.blocks if name.startswith("cell-")] + ["command"]
         return {
-            "clean": not warnings.seen,
+            **kept,
             "content": _PLACEHOLDER.sub(
                 lambda found: body.blocks[found[1]].html if found[1] in body.blocks else found[0],
                 prose,
             ),
             "entries": search.entries(self.url, self.view.title, prose, texts),
             "files": assets,
-            "toc": [_to_keep(item) for item in self.toc],
-            "anchors": sorted(anchors),
-            "links": {file.src_uri: links for file, links in (self.links_to_anchors or {}).items()},
+            "anchors": kept["anchors"] + own_anchors,
         }
 
     def _publish(self, name: str, files: Files, config: MkDocsConfig) -> None:
         if files.get_file_from_path(OUTPUTS + name) is None:
-            files.append(OutputFile(config, OUTPUTS + name, self._cache.files / name))
+            files.append(OutputFile(config, OUTPUTS + name, self.cache.files / name))
 
     def link(self, url: str) -> str:
         """Turns a URL from the site's root into one from this page."""

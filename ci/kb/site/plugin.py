@@ -19,7 +19,7 @@ from mkdocs.structure.toc import AnchorLink
 from kb.site import ledger, load, search
 from kb.site.cache import Cache, digest
 from kb.site.model import AREAS, NotebookView, area_title
-from kb.site.pages import HtmlPage, NotebookFile, NotebookPage
+from kb.site.pages import HtmlPage, KeptPage, NotebookFile, NotebookPage
 from kb.site.render import HERE, Templates
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ class SitePlugin(BasePlugin[SiteConfig]):
             )
             self.pages.append(page)
         if config.nav is None:
+            for file in files.documentation_pages():
+                if file.page is None:
+                    KeptPage(None, file, config, cache=self.cache, tools=self.tools)
             config.nav = self._nav(files)
         return files
 
