@@ -120,8 +120,8 @@ class _Client(NotebookClient):
             raise
         finally:
             row["duration"] = round(time.monotonic() - before, 3)
-            redact.clean_outputs(cell, self.hidden)  # a secret may have come in two messages
             _join_streams(cell)
+            redact.clean_outputs(cell, self.hidden)  # a secret may have come in two messages
             _cap(cell)
             self.save()
         return done

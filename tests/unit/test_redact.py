@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from kb import redact
+from nbformat import from_dict
 from papermill.parameterize import parameterize_notebook
 from project import runbook
 
@@ -57,7 +58,8 @@ def test_a_secret_that_is_a_word_of_the_protocol_breaks_nothing() -> None:
 
 def test_the_notebook_keeps_no_secret_and_the_kernel_gets_it() -> None:
     nb = runbook(parameters='api_token: str = ""  # x')
-    for cell in nb.cells:  # as papermill's own reader leaves it
+    nb.metadata["papermill"] = from_dict({})  # as papermill's own reader leaves it
+    for cell in nb.cells:
         cell.metadata.setdefault("tags", [])
     values = {"api_token": KEY, "mode": "apply"}
     nb = parameterize_notebook(nb, values, kernel_name="python3", language="python")
