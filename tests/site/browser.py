@@ -43,6 +43,6 @@ def served(directory: Path) -> Iterator[str]:
 
 
 def launched(playwright: Playwright) -> Browser:
-    """Starts the Chromium that `make test` found, else the distribution's, else playwright's own."""
+    """Starts the Chromium that `make test` found, else the system's, else playwright's own."""
     path = os.environ.get("CHROMIUM") or shutil.which("chromium") or None
     return playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
