@@ -84,8 +84,6 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     path = file_path.relative_to(root)
     if path.parts[0] not in catalog.KINDS or len(path.parts) != 3:
         return None
-    if ROOMS not in parent.config.stash:
-        raise pytest.UsageError(f"say where to run {path}: for example --on debian-13")
     return NotebookFile.from_parent(parent, path=file_path)
 
 
@@ -93,6 +91,8 @@ class NotebookFile(pytest.File):
     """A notebook, as pytest sees it."""
 
     def collect(self) -> Iterator[pytest.Item]:
+        if ROOMS not in self.config.stash:
+            raise self.CollectError("say where to run the notebooks: for example --on debian-13")
         rooms = self.config.stash[ROOMS]
         notebook = rooms.notebook(self.path.relative_to(self.config.rootpath))
         for host in rooms.hosts:

@@ -45,26 +45,24 @@ BOOKS: dict[str, tuple[Any, list[str]]] = {
         ),
         ["plan", "apply", "again", "rollback", "broken"],
     ),
-    "runbooks/lives/plans": (runbook(code("x", "%%preflight x\ntouch /etc/kb-planned")), ["plan"]),
-    "runbooks/lives/repeats": (
-        runbook(code("x", FILE + "echo x >>/etc/kb-file"), ROLLBACK),
-        ["again"],
+    "runbooks/lives/bad": (
+        runbook(
+            code("look", '%%preflight x\n[ "$KB_MODE" != plan ] || touch /etc/kb-planned'),
+            code("write", FILE + "echo x >>/etc/kb-file\nchmod 711 /opt\ntouch /var/kb-log"),
+            ROLLBACK,
+            leaves={"/var/kb-*": "logs stay"},
+        ),
+        ["plan", "again", "rollback"],
     ),
     "runbooks/lives/tells": (
-        runbook(code("x", "%%apply x\n# changes: /etc/kb-file\necho changed: nothing"), ROLLBACK),
-        ["again"],
-    ),
-    "runbooks/lives/leaves": (
-        runbook(code("x", "%%apply x\nchmod 711 /opt; touch /var/kb-log"), ROLLBACK,
-                leaves={"/var/kb-*": "logs stay"}),
-        ["rollback"],
-    ),
-    "runbooks/lives/mumbles": (
         runbook(
-            code("x", "%%preflight x\necho something else; exit 1"),
-            broken=[{"cell": "x", "says": "there is no room"}],
+            code("room", "%%preflight x\n[ -n \"$name\" ] || { echo something else; exit 1; }"),
+            code("write", "%%apply x\n# changes: /etc/kb-file\necho changed: nothing"),
+            ROLLBACK,
+            parameters='name: str = "x"  # anything',
+            broken=[{"cell": "room", "parameters": {"name": ""}, "says": "there is no room"}],
         ),
-        ["broken"],
+        ["again", "broken"],
     ),
     "runbooks/lives/needs": (runbook(needs=["root", "gpu"]), ["plan", "apply"]),
     "notebooks/lives/settles": (
@@ -147,16 +145,17 @@ def test_a_good_life_passes(lives: Any, item: str) -> None:
 @pytest.mark.parametrize(
     ("item", "says"),
     [
-        ("runbooks/lives/plans::plan", "the plan changed: /etc/kb-planned: appeared"),
-        ("runbooks/lives/repeats::again", "a second apply changed: /etc/kb-file: content"),
+        ("runbooks/lives/bad::plan", "the plan changed: /etc/kb-planned: appeared"),
+        ("runbooks/lives/bad::again", "a second apply changed: /etc/kb-file: content"),
         ("runbooks/lives/tells::again", "a second apply said `changed: nothing`"),
         (
-            "runbooks/lives/leaves::rollback",
-            "the rollback did not restore: /opt: mode drwxr-xr-x -> drwx--x--x",
+            "runbooks/lives/bad::rollback",
+            "the rollback did not restore: /etc/kb-planned: appeared;"
+            " /opt: mode drwxr-xr-x -> drwx--x--x",
         ),
         (
-            "runbooks/lives/mumbles::broken",
-            'cell `x` should say `there is no room`, but: preflight "x" stopped: something else',
+            "runbooks/lives/tells::broken",
+            'cell `room` should say `there is no room`, but: preflight "x" stopped: something else',
         ),
         (
             "notebooks/lives/stubborn::flip",
@@ -184,7 +183,7 @@ def test_a_missing_need_is_a_skip_with_its_reason(lives: Any) -> None:
         outcome, why = said["cases"][f"runbooks/lives/needs::{stage}"]
         assert outcome == "skipped"
         assert reason in why
-    place = project.root / "build/runs/debian-13/runbooks/a"
+    place = project.root / "build/runs/debian-13/runbooks/lives"
     assert json.loads((place / "needs.skipped.json").read_text())["reason"] == reason
     assert not list(place.glob("needs.*.ipynb"))
     row = next(line for line in said["out"].splitlines() if line.startswith("runbooks/lives/needs"))
@@ -199,7 +198,7 @@ def test_the_table_tells_all(lives: Any) -> None:
     assert set(rows) == {f"{book}.ipynb" for book in BOOKS}
     good = "plan:ok apply:ok again:ok rollback:ok broken:ok  passed"
     assert good in rows["runbooks/lives/good.ipynb"]
-    assert "again:FAILED" in rows["runbooks/lives/repeats.ipynb"]
+    assert "again:FAILED" in rows["runbooks/lives/bad.ipynb"]
     assert "runbooks/lives/good.ipynb on debian-13, plan: " in said["err"]  # the progress
 
 
@@ -234,24 +233,24 @@ def test_a_second_run_executes_nothing(copied: Project) -> None:
 
 def test_a_failure_is_not_fresh_and_rerun_repeats(copied: Project) -> None:
     before = times(copied)
-    said = run(copied, "--rerun", "-x", *items("runbooks/lives/plans", "runbooks/lives/good"))
+    said = run(copied, "-x", *items("runbooks/lives/bad", "runbooks/lives/good"))
     assert said["status"] == 1
-    assert said["cases"].keys() == {"runbooks/lives/plans::plan"}  # -x stops there
+    assert said["cases"].keys() == {"runbooks/lives/bad::plan"}  # -x stops there
     listed = copied.run("pytest", "--on", "debian-13", "--lf", "--collect-only", "-q", "runbooks")
     assert sorted(
         line.partition("@")[0] for line in listed.stdout.splitlines() if "::" in line
     ) == [
-        "runbooks/lives/leaves.ipynb::rollback",
-        "runbooks/lives/mumbles.ipynb::broken",
-        "runbooks/lives/plans.ipynb::plan",
-        "runbooks/lives/repeats.ipynb::again",
+        "runbooks/lives/bad.ipynb::again",
+        "runbooks/lives/bad.ipynb::plan",
+        "runbooks/lives/bad.ipynb::rollback",
         "runbooks/lives/tells.ipynb::again",
+        "runbooks/lives/tells.ipynb::broken",
     ]
     said = run(copied, "--rerun", "-k", "plan and good", "runbooks", "notebooks")
     assert (said["status"], said["cases"].keys()) == (0, {"runbooks/lives/good::plan"})
     changed = {path for path, when in times(copied).items() if before.get(path) != when}
     assert changed == {
-        f"build/runs/debian-13/runbooks/lives/{name}.plan.ipynb" for name in ("plans", "good")
+        f"build/runs/debian-13/runbooks/lives/{name}.plan.ipynb" for name in ("bad", "good")
     }
 
 
