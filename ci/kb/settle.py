@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from IPython.display import display
-
 from kb.checks import Check
 
 MIME = "application/vnd.noble-runbooks.settled+json"
@@ -40,6 +38,8 @@ def settle(
     holding = [verdict for verdict, case in given.items() if case.holds]
     settled = holding[0] if len(holding) == 1 else "unsettled"
     saw = [f"{verdict} if {case.says}" for verdict, case in given.items()]
+    from IPython.display import display  # noqa: PLC0415 - claims are read where no kernel is
+
     shown = "\n".join([f"{claim}: {settled}", *(f"  {line}" for line in saw)])
     display(
         {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
 import pytest
@@ -17,8 +16,7 @@ MIME = "application/vnd.noble-runbooks.settled+json"
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What is displayed."""
     displayed: list[Any] = []
-    module = importlib.import_module("kb.settle")  # `kb.settle` itself is the function
-    monkeypatch.setattr(module, "display", lambda data, raw: displayed.append(data))
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: displayed.append(data))
     return displayed
 
 
