@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from kb.checks import Check
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that passes by sleeping only, so that a deadline costs no time."""
     now = [0.0]
-    monkeypatch.setattr(checks.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(checks.time, "sleep", lambda pause: now.append(now.pop() + pause))
+    fake = SimpleNamespace(
+        monotonic=lambda: now[0], sleep=lambda pause: now.append(now.pop() + pause)
+    )
+    monkeypatch.setattr(checks, "time", fake)
     return now
 
 
