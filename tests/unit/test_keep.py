@@ -137,6 +137,7 @@ def test_the_first_original_is_the_one_that_counts(world: Path, keeper: Keeper) 
     for content in ("first", "second"):
         keeper.keep(conf)
         conf.write_text(content)
+    assert len(keeper.kept()) == 1
     restored(keeper)
     assert tree(world) == before
 

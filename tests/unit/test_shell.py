@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -64,8 +66,12 @@ def test_a_failure_that_is_expected_does_not_stop_it() -> None:
 
 
 def test_no_command_can_swallow_the_rest_of_the_script() -> None:
-    done = shell.run("cat\nread -r line || echo nothing to read\necho the rest")
-    assert done.output == "nothing to read\nthe rest\n"
+    # In a process whose standard input has something to read, as a kernel's may.
+    script = r"cat\nread -r line || echo nothing to read\necho the rest"
+    code = f"from kb import shell; print(shell.run('{script}').output, end='')"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, input="typed", capture_output=True, text=True, check=True)
+    assert done.stdout == "nothing to read\nthe rest\n"
 
 
 def test_both_streams_are_one_in_order() -> None:
