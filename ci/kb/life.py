@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -298,7 +299,8 @@ class Life:
         if cache.exists():
             return session.snapshot(json.loads(cache.read_text()))
         taken = session.snapshot(None)
-        write_atomically(cache, json.dumps(taken))
+        with contextlib.suppress(OSError):  # a full disk is reported by the record, not the cache
+            write_atomically(cache, json.dumps(taken))
         return taken
 
 

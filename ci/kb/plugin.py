@@ -118,7 +118,10 @@ class StageItem(pytest.Item):
         rooms = self.config.stash[ROOMS]
         reason = rooms.why_not(self.host, self.notebook)
         if reason:
-            runs.store_skip(self.notebook, self.host.name, reason)
+            try:
+                runs.store_skip(self.notebook, self.host.name, reason)
+            except OSError as error:
+                pytest.fail(f"{error.filename} could not be written: {error.strerror}", False)
             pytest.skip(reason)
         key = runs.key(self.notebook, self.stage, hosts.identity(self.host))
         path = runs.place(self.notebook, self.host.name, self.stage)
