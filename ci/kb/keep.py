@@ -82,10 +82,13 @@ class Keeper:
             ) from None
         self._lock = handle
 
-    def keep(self, path: Path) -> None:
-        """Keep ``path`` as it is now, unless it is kept already."""
+    def keep(self, path: Path) -> Path | None:
+        """Keep ``path`` as it is now, unless it is kept already.
+
+        Returns where a file went that a person has edited since an earlier step wrote it.
+        """
         if any(kept.path == path for kept in self.kept()):
-            return
+            return self._save_edited(path, self._read_left())
         self.copies.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = None
         if os.path.lexists(path):
@@ -104,6 +107,7 @@ class Keeper:
             journal.flush()
             os.fsync(journal.fileno())
         _sync_directory(self.root)
+        return None
 
     def note_left(self, paths: list[Path]) -> None:
         """Remember what the step left, so that a later edit by a person is not thrown away."""

@@ -117,7 +117,8 @@ class Runbook:
             keeper = self._locked()
             try:
                 for path, _ in paths:
-                    keeper.keep(path)
+                    if saved := keeper.keep(path):
+                        print(f"saved: {path} was edited since; the edited one is {saved}")
                 self._run("apply", title, body)
                 keeper.note_left([path for path, _ in paths if path.is_file()])
             except (KeepError, OSError) as error:

@@ -185,6 +185,18 @@ def test_an_edited_file_is_saved(world: Path, keeper: Keeper) -> None:
     assert said[0].startswith(f"saved: {files[1]} was edited after")
 
 
+def test_an_edit_between_two_applies_is_saved(world: Path, keeper: Keeper) -> None:
+    conf = world / "etc/conf"
+    assert keeper.keep(conf) is None
+    conf.write_text("applied")
+    keeper.note_left([conf])
+    assert keeper.keep(conf) is None
+    conf.write_text("edited")
+    saved = keeper.keep(conf)
+    assert saved is not None
+    assert saved.read_text() == "edited"
+
+
 def test_what_the_step_left_is_not_saved(world: Path, keeper: Keeper) -> None:
     conf = world / "etc/conf"
     keeper.keep(conf)
