@@ -56,7 +56,7 @@ venv_is_whole() {
 make_venv() {
     say "making $1 with $3"
     "$uv" venv --quiet --clear --python "$3" "$1"
-    if ! "$uv" pip install --quiet --python "$1/bin/python" --require-hashes --requirement "$2" ||
+    if ! "$uv" pip install --quiet --compile-bytecode --python "$1/bin/python" --require-hashes --requirement "$2" ||
         ! "$uv" pip install --quiet --python "$1/bin/python" --no-deps --no-build-isolation --editable .; then
         die "uv could not fill $1 (see above): check the network and run make again."
     fi
