@@ -167,7 +167,8 @@ def test_an_engine_that_answers_is_left_alone(machine: Run) -> None:
 def test_the_lock_is_held_and_no_child_inherits_it(machine: Run) -> None:
     done = machine(
         # Bash's own copy of the lock goes when the child becomes another program, not before.
-        "started() { sleep 30 & echo $! >pid; until [[ $(cat /proc/$!/comm) == sleep ]]; do :; done;"
+        "started() { sleep 30 & echo $! >pid;"
+        " until [[ $(cat /proc/$!/comm) == sleep ]]; do :; done;"
         " flock -n build/x.lock true || echo held; };"
         "locked x started; flock -n build/x.lock true && echo free; kill $(cat pid)"
     )
