@@ -59,11 +59,11 @@ def is_shell(path: Path) -> bool:
 FORBIDDEN = {
     "a package registry's host (any mirror must do)": [
         ("pypi", ".org"),
-        ("files.pythonhosted", ".org"),
+        ("files.python", "hosted.org"),
         ("deb.debian", ".org"),
         ("archive.ubuntu", ".com"),
-        ("proxy.golang", ".org"),
-        ("registry.npmjs", ".org"),
+        ("proxy.go", "lang.org"),
+        ("registry.npm", "js.org"),
     ],
     "a path of one machine": [("/work", "/main"), ("/work", "/shared"), ("/root/", ".pyenv")],
     "work left undone (finish it, or open an issue)": [("TO", "DO"), ("FIX", "ME")],
