@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kb.checks import Check, check, contains, fails_with, in_range, lacks, matches, same
+from kb.matrix import matrix
 from kb.settle import settle
 from kb.shell import bash
 
@@ -24,6 +25,7 @@ __all__ = [
     "in_range",
     "lacks",
     "matches",
+    "matrix",
     "same",
     "settle",
 ]

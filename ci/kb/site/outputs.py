@@ -15,8 +15,9 @@ import nh3
 
 from kb.site import svg, terminal
 
-# Spelt out: kb.settle would bring IPython into every build of the site.
+# Spelt out: the kernel's side of the package would be imported at every build of the site.
 SETTLED = "application/vnd.noble-runbooks.settled+json"
+MATRIX = "application/vnd.noble-runbooks.matrix+json"
 
 INLINE = 16_000  # characters of one text output on a page
 SEARCHED = 4_000  # characters of one output in the search index
@@ -117,6 +118,34 @@ def _cut(text: str, size: int) -> tuple[str, str, str]:
     return text[:head_end], text[head_end:tail_start].strip("\n"), text[tail_start:]
 
 
+def matrix_table(seen: object) -> str:
+    """What `matrix` showed, as a table that marks where a row changes; "" if it is none."""
+    if not isinstance(seen, dict):
+        return ""
+    columns, rows = seen.get("columns"), seen.get("rows")
+    if not isinstance(columns, list) or not isinstance(rows, dict):
+        return ""
+    head = "".join(
+        f'<th scope="col">{html.escape(_one_line(name, 200))}</th>'
+        for name in (seen.get("over", ""), *columns)
+    )
+    body = []
+    for name, values in rows.items():
+        if not isinstance(values, list) or len(values) != len(columns):
+            return ""
+        cells = [html.escape(_one_line(value, 500)) for value in values]
+        marked = [
+            f"<td><mark>{cell}</mark></td>" if before not in (None, cell) else f"<td>{cell}</td>"
+            for before, cell in zip([None, *cells], cells, strict=False)
+        ]
+        label = html.escape(_one_line(name, 200))
+        body.append(f'<tr><th scope="row">{label}</th>{"".join(marked)}</tr>')
+    return (
+        f'<table class="kb-matrix"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(body)}</tbody></table>"
+    )
+
+
 @dataclass
 class _Renderer:
     store: Store
@@ -136,6 +165,7 @@ class _Renderer:
         """Renders the one representation that says most."""
         renderers: dict[str, Callable[[dict[str, Any]], Rendered]] = {
             SETTLED: self.settled,
+            MATRIX: self.matrix,
             **dict.fromkeys(_RASTER, self.raster),
             "image/svg+xml": self.svg,
             "text/html": self.html,
@@ -190,6 +220,13 @@ class _Renderer:
             return _notice("A verdict that cannot be read.")
         text = _one_line(data.get("text/plain", ""), SEARCHED)
         return Rendered(html=self.verdict(data[SETTLED]), text=text)
+
+    def matrix(self, data: dict[str, Any]) -> Rendered:
+        table = matrix_table(data[MATRIX])
+        if not table:
+            return _notice("A table that cannot be read.")
+        text = terminal.plain(terminal.clean(_joined(data.get("text/plain", ""))))
+        return Rendered(html=f'<div class="kb-html" tabindex="0">{table}</div>', text=text)
 
     def raster(self, data: dict[str, Any]) -> Rendered:
         mime = next(mime for mime in _RASTER if mime in data)
