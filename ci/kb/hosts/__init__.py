@@ -7,12 +7,13 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from jupyter_client.manager import AsyncKernelManager
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kb import facts
 from kb.catalog import NEEDS, Notebook
+
+if TYPE_CHECKING:  # it takes a while to load, and to find runs fresh takes no kernel
+    from jupyter_client.manager import AsyncKernelManager
 
 KINDS = ("docker", "local")
 KEYS = ("kind", "title", "offers", "base", "gpus")
@@ -41,7 +42,7 @@ class Host:
 
 
 class Session(Protocol):
-    """A host in use: fresh when it starts, gone when it is closed."""
+    """A host in use: as its image made it when it starts, given back when it is closed."""
 
     facts: dict[str, Any]
     here: str  # the directory on the host that holds the notebook and the files beside it
