@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from browser import launched, served
-from corpus import Project, claim, code, mime, png_text, settled, stream, text
+from corpus import (
+    NOTEBOOK,
+    RUNBOOK,
+    UNTRUSTED,
+    Project,
+    claim,
+    code,
+    mime,
+    mkdocs,
+    png_text,
+    settled,
+    stream,
+    text,
+)
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -23,21 +33,6 @@ from playwright.sync_api import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNBOOK = "runbooks/go/install.ipynb"
-NOTEBOOK = "notebooks/go/limits.ipynb"
-UNTRUSTED = "notebooks/serving/untrusted.ipynb"
-
-
-def mkdocs(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs `mkdocs build --strict` in a project."""
-    return subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", *arguments],
-        cwd=root,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 def prepared(root: Path) -> Project:

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import random
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kb import catalog, runs
+
+# The notebooks of the project that the tests build whole.
+RUNBOOK = "runbooks/go/install.ipynb"
+NOTEBOOK = "notebooks/go/limits.ipynb"
+UNTRUSTED = "notebooks/serving/untrusted.ipynb"
 
 SETTLED = "application/vnd.noble-runbooks.settled+json"
 HOST = {
@@ -272,3 +280,15 @@ def _output(noise: random.Random, step: int, sentence: Any) -> dict[str, Any]:
         table = f'<table border="1" class="dataframe"><tbody>{rows}</tbody></table>'
         return display(text_html=table, text_plain="a table")
     return mime("text/plain", "\n".join(f"{noise.random():.8f}" for _ in range(25)))
+
+
+def mkdocs(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs `mkdocs build --strict` in a project."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", *arguments],
+        cwd=root,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )

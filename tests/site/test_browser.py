@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from conftest import NOTEBOOK, RUNBOOK, UNTRUSTED
+from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED
 from kb.site.cells import read
 from papermill.cli import _resolve_type
 from playwright.sync_api import Browser, BrowserContext, Page, expect

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from conftest import NOTEBOOK, RUNBOOK
-from corpus import Project
+from corpus import NOTEBOOK, RUNBOOK, Project
 from kb.site import search
 
 

@@ -19,7 +19,8 @@ from kb.site.cells import Cell
 from kb.site.model import ClaimView, HostView, NotebookView, Stage
 from kb.site.render import Templates
 
-BUDGET = 50_000  # characters of outputs on one page; after that only their ends are shown
+BUDGET = 60_000  # characters of prose, code and outputs on one page; from there on, only the
+# ends of outputs are shown
 CODE = 20_000  # characters of code on one page, above which it is coloured sparsely
 _OTHER = 4_000  # characters of an output that is a click away
 _SHORT = 1_000  # characters of an output once the budget is spent
@@ -95,8 +96,10 @@ class BodyBuilder:
         self.templates = templates
         self._store = store
         self.link = link
-        self.spent = 0
-        self.sparse = sum(len(cell.code) for cell in view.cells if cell.kind in _TELLING) > CODE
+        code = sum(len(cell.code) for cell in view.cells if cell.kind in _TELLING)
+        prose = sum(len(cell.source) for cell in view.cells if cell.kind == "markdown")
+        self.spent = code + prose
+        self.sparse = code > CODE
 
     def build(self) -> Body:
         body = Body(markdown="")

@@ -20,7 +20,7 @@ LARGEST = 60_000  # characters of one cell
 
 # The theme's names for its colours: comment, keyword, string, number, variable, builtin.
 _CLASSES = {"c", "k", "s", "m", "nv", "nb"}
-_SPARSE = {"c", "k"}
+_SPARSE = {"c"}
 _KINDS = (
     (Token.Comment, "c"),
     (Token.Keyword, "k"),
@@ -48,7 +48,7 @@ def block(code: str, language: str, *, sparse: bool = False) -> str:
     Args:
         code: what a reader copies.
         language: `bash` or `python`.
-        sparse: only comments and keywords get a colour. Colours weigh more than the code itself.
+        sparse: only comments get a colour. Colours weigh more than the code itself.
     """
     safe = terminal.plain(terminal.clean(code))[:LARGEST]
     spans = {"bash": _bash, "python": _python}[language](safe, _SPARSE if sparse else _CLASSES)

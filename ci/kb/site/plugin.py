@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import minify_html
 from jinja2 import ChoiceLoader, DictLoader
 from mkdocs.config import config_options as options
 from mkdocs.config.base import Config
@@ -35,7 +36,15 @@ WHOLE = "kb-whole.html"  # name of the template that a finished page goes throug
 RECENT = 8  # runs on the home page
 _MARKER = re.compile(r"<!-- kb:([\w-]+) -->")
 _SOURCES = (".py", ".html")
-_RENDERERS = ("mkdocs", "mkdocs-material", "markdown", "pymdown-extensions", "pygments", "nh3")
+_RENDERERS = (
+    "markdown",
+    "minify-html",
+    "mkdocs",
+    "mkdocs-material",
+    "nh3",
+    "pygments",
+    "pymdown-extensions",
+)
 
 
 class SiteConfig(Config):
@@ -149,6 +158,8 @@ class SitePlugin(BasePlugin[SiteConfig]):
     @event_priority(-100)  # after whatever else has a hand in the page
     def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
         if isinstance(page, NotebookPage) and page.meta.get("template") != WHOLE:
+            # The theme's indentation is a tenth of a page.
+            output = minify_html.minify(output)
             self.cache.save_text(page.key, output)
         return output
 
