@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from browser import launched, served
 from corpus import (
+    MATRIX,
     NOTEBOOK,
     RUNBOOK,
     UNTRUSTED,
@@ -145,6 +146,7 @@ def write_notebook(project: Project) -> None:
             code("settle-files", 'settle("a1-files", confirmed=same(bash("ulimit -n"), 1024))'),
             code("settle-ring", 'settle("b2-ring", refuted=same(1, 1))'),
             code("plot", "plot()"),
+            code("releases", "matrix('Go release', seen)"),
         ],
     )
     project.run(
@@ -154,6 +156,12 @@ def write_notebook(project: Project) -> None:
             "settle-files": [settled("a1-files", "confirmed", "confirmed if got `1024`")],
             "settle-ring": [settled("b2-ring", "refuted", "refuted if got `epoll`")],
             "plot": [mime("image/png", png_text(width=40, height=30))],
+            "releases": [
+                mime(
+                    MATRIX,
+                    {"over": "Go", "columns": ["1.21", "1.22"], "rows": {"loops": ["old", "new"]}},
+                )
+            ],
         },
     )
     project.claims(

@@ -25,6 +25,7 @@ NOTEBOOK = "notebooks/go/limits.ipynb"
 UNTRUSTED = "notebooks/serving/untrusted.ipynb"
 
 SETTLED = "application/vnd.noble-runbooks.settled+json"
+MATRIX = "application/vnd.noble-runbooks.matrix+json"
 HOST = {
     "name": "debian-13",
     "kind": "docker",

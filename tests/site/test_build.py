@@ -105,6 +105,16 @@ def test_a_stale_page_shows_what_ran_as_it_was(project: Project) -> None:
     assert "'old'" in then and "old" in then
 
 
+def test_what_releases_did_is_on_one_page_of_the_area(project: Project, site: Path) -> None:
+    row = "<td>old<td><mark>new</mark>"
+    assert row in html(project.root, NOTEBOOK).replace("</td>", "")
+    page = html(project.root, "areas/go/releases").replace("</td>", "")
+    assert row in page
+    assert 'href="../../../notebooks/go/limits/#cell-releases"' in page
+    assert 'href="releases/"' in html(project.root, "areas/go")
+    assert not (site / "areas/serving/releases").exists()
+
+
 def test_verdicts_lead_to_their_claim(project: Project) -> None:
     block = cell(html(project.root, NOTEBOOK), "settle-files")
     assert 'kb-verdict--confirmed">confirmed' in block

@@ -11,6 +11,7 @@ from typing import Any
 from kb.claims import VERDICTS, Claim, expected
 from kb.parameters import Parameter
 from kb.site.cells import Cell
+from kb.site.outputs import MATRIX, matrix_table
 
 AREAS = {
     "go": ("Go", "The toolchain, the runtime's defaults, and services written in Go."),
@@ -151,6 +152,18 @@ class NotebookView:
     def best(self) -> HostView | None:
         """The host whose run the page shows."""
         return next((host for host in self.hosts if host.stages), None)
+
+    @property
+    def matrices(self) -> list[tuple[str, str]]:
+        """Tables that `matrix` showed in the run on the page, each with its cell."""
+        ran = self.best.main.cells if self.best and self.best.main else {}
+        return [
+            (cell.id, matrix_table(output["data"][MATRIX]))
+            for cell in self.cells
+            if cell.id in ran
+            for output in ran[cell.id].outputs
+            if MATRIX in (output.get("data") or {})
+        ]
 
     @property
     def status(self) -> str:

@@ -19,7 +19,7 @@ from mkdocs.structure.toc import AnchorLink
 
 from kb.site import ledger, load, search
 from kb.site.cache import Cache, digest
-from kb.site.model import AREAS, NotebookView, area_title
+from kb.site.model import AREAS, ClaimView, NotebookView, area_title
 from kb.site.pages import HtmlPage, KeptPage, NotebookFile, NotebookPage
 from kb.site.render import HERE, Templates
 
@@ -217,6 +217,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
                 ("Runbooks", "runbooks", [n for n in notebooks if n.kind == "runbooks"]),
                 ("Notebooks", "notebooks", [n for n in notebooks if n.kind == "notebooks"]),
             ]
+            releases = self._add_releases(files, config, area, claims)
             self._add_page(
                 files,
                 config,
@@ -231,7 +232,31 @@ class SitePlugin(BasePlugin[SiteConfig]):
                 heading="Title",
                 claims=claims,
                 counts=counts,
+                releases=releases,
             )
+
+    def _add_releases(
+        self, files: Files, config: MkDocsConfig, area: str, claims: list[ClaimView]
+    ) -> str:
+        """Add the page of what an area's notebooks saw on each release; returns its URL, or ""."""
+        seen = [
+            (view, view.name, tables) for view in self.site.area(area) if (tables := view.matrices)
+        ]
+        if not seen:
+            return ""
+        file = self._add_page(
+            files,
+            config,
+            uri=f"areas/{area}/releases.md",
+            title="Releases side by side",
+            template="releases.html",
+            text="\n".join(view.title for view, _, _ in seen),
+            toc=[AnchorLink(view.title, anchor, 2) for view, anchor, _ in seen],
+            area=area,
+            notebooks=seen,
+            outdated=[view for view in claims if view.claim.verdict == "outdated"],
+        )
+        return str(file.url)
 
     def _add_claims(self, files: Files, config: MkDocsConfig) -> None:
         self._add_page(
@@ -296,6 +321,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
             {
                 area_title(area): [
                     f"areas/{area}/index.md",
+                    *there(f"areas/{area}/releases.md"),
                     *(view.path for view in self.site.area(area)),
                 ]
             }
