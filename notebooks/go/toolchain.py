@@ -1,6 +1,6 @@
-"""Puts the Go releases that the notebook names on PATH, each as ``goRELEASE``.
+"""Puts the Go releases that a notebook names on PATH, each as ``goRELEASE``.
 
-That is what the Go project's own downloads of further releases are called, so the notebook's
+That is what the Go project's own downloads of further releases are called, so the notebooks'
 commands can be copied as they stand.
 """
 
@@ -29,14 +29,17 @@ def install(releases: list[str], toolchains: str, goflags: str, work: Path) -> s
 
     ``toolchains`` is a directory with RELEASE/go in it, or "". A release that is not there comes
     from $KB_FIXTURES/go, and one that is not there either from the go command on PATH, which
-    downloads it. The environment of this process gets defaults of its own under ``work``.
+    downloads it. The tree of each is $WORK/go/RELEASE. The environment of this process gets
+    defaults of its own under ``work``.
 
     Raises LookupError, in one sentence, when a release cannot be had.
     """
     found = {release: _goroot(release, toolchains) for release in releases}
     launchers = work / "bin"
     launchers.mkdir()
+    (work / "go").mkdir()
     for release, (goroot, _) in found.items():
+        (work / "go" / release).symlink_to(goroot)
         launcher = launchers / f"go{release}"
         # No command is looked up on PATH: the notebook also runs it where there is no compiler.
         launcher.write_text(f'#!/bin/sh\nexec "{goroot}/bin/go" "$@"\n')
