@@ -1,8 +1,8 @@
-/* Asks for the oldest memcpy there is, on a C library that has had a newer one since 2.14. */
+/* Asks for the oldest memcpy there is, where the C library has had a newer one since 2.14. */
 #include <stdio.h>
 #include <string.h>
 
-__asm__(".symver memcpy, memcpy@GLIBC_2.2.5");
+__asm__(".symver memcpy, memcpy@" OLDEST);
 
 int main(int argc, char **argv)
 {
