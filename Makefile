@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-export ON ?= debian-13
+export ON ?= debian-13 debian-13-vm
 export JOBS ?= 2
 export PORT ?= 8000
 export SERVE ?= 1

@@ -139,6 +139,19 @@ class Notebook:
         )
 
     @cached_property
+    def fixture_files(self) -> list[Path]:
+        """What the fixtures it wants are made by, relative to the root, sorted."""
+        place = self.root / "ci/fixtures"
+        wanted = self.metadata.get("fixtures", [])
+        return sorted(
+            path.relative_to(self.root)
+            for entry in (place.iterdir() if wanted and place.is_dir() else ())
+            # NAME, NAME.txt, NAME.src/, and Python that several of them share
+            if entry.suffix == ".py" or entry.name.split(".")[0] in wanted
+            for path in _files_below(entry)
+        )
+
+    @cached_property
     def code_hash(self) -> str:
         """A hash of what execution depends on in the file: code cells and metadata, no prose."""
         code = [

@@ -96,6 +96,10 @@ class NotebookFile(pytest.File):
         rooms = self.config.stash[ROOMS]
         notebook = rooms.notebook(self.path.relative_to(self.config.rootpath))
         for host in rooms.hosts:
+            if host.kind == "vm" and any(
+                other.kind == "docker" and not other.lacks(notebook) for other in rooms.hosts
+            ):
+                continue  # a virtual machine is slow: it takes what no container here can run
             for stage in notebook.stages:
                 name = f"{stage}@{host.name}"
                 yield StageItem.from_parent(

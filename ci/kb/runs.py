@@ -85,7 +85,7 @@ def inputs(notebook: Notebook) -> dict[str, str]:
     """What execution depends on in the repository: path to hash (of a notebook without prose)."""
     files = {
         str(path): hashlib.sha256((notebook.root / path).read_bytes()).hexdigest()
-        for path in notebook.files
+        for path in (*notebook.files, *notebook.fixture_files)
     }
     return {str(notebook.path): notebook.code_hash, **files}
 

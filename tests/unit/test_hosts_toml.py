@@ -35,7 +35,7 @@ def test_the_repositorys_own() -> None:
         ("[box\n", "ci/hosts.toml: not TOML: "),
         ("box = 1\n", "ci/hosts.toml: [box]: must be a table"),
         (GOOD.replace("docker", "podman"), "ci/hosts.toml: [box]: `kind` must be one of docker,"),
-        ("[box]\n", "ci/hosts.toml: [box]: `kind` must be one of docker, local"),
+        ("[box]\n", "ci/hosts.toml: [box]: `kind` must be one of docker, vm, local"),
         (GOOD.replace("offers", "ofers"), "ci/hosts.toml: [box]: unknown key `ofers` (known: "),
         (GOOD.replace("root", "rot"), "ci/hosts.toml: [box]: unknown offer `rot` (known: root,"),
         (GOOD.replace('base = "debian:13"\n', ""), "ci/hosts.toml: [box]: `base` is missing"),

@@ -100,6 +100,18 @@ def test_an_edit_that_matters(
     assert run.is_stale(edited)
 
 
+@pytest.mark.parametrize(("name", "fresh"), [("go", False), ("go.txt", False), ("gcc", True)])
+def test_what_its_fixtures_are_made_by(name: str, fresh: bool, project: Project) -> None:
+    place = project.root / "ci/fixtures"
+    place.mkdir(parents=True)
+    for there in ("go", "go.txt", "gcc"):
+        (place / there).write_text("one")
+    notebook = made(project, fixtures=["go"])
+    runs.store(notebook, "debian-13", "apply", content(notebook))
+    (place / name).write_text("two")
+    assert is_fresh(made(project, fixtures=["go"])) is fresh
+
+
 def test_another_image_stage_or_version(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not is_fresh(stored, image={"name": "x", "id": "sha256:2"})
     assert not is_fresh(stored, image=None)

@@ -18,8 +18,8 @@ def snapshot(**kinds: dict[str, Any]) -> state.Snapshot:
     return empty | kinds
 
 
-def described(path: Path, before: list[Any] | None = None) -> list[Any]:
-    return state._describe(str(path), path.lstat(), before)
+def described(path: Path, before: list[Any] | None = None, *, of_image: bool = False) -> list[Any]:
+    return state._describe(str(path), path.lstat(), before, of_image=of_image)
 
 
 def files(path: Path) -> state.Snapshot:
@@ -142,3 +142,12 @@ def test_users_groups_and_kernel_parameters_are_seen() -> None:
     parameters = state._sysctls()
     assert parameters["kernel.ostype"] == "Linux"
     assert not any(name.startswith("kernel.random") for name in parameters)
+
+
+def test_a_file_that_came_with_the_image_is_not_read_again(file: Path) -> None:
+    elsewhere = described(file)
+    elsewhere[2:4] = ["read elsewhere", 1]  # its change time is another on each host
+    assert described(file, elsewhere, of_image=True)[2] == "read elsewhere"
+    assert described(file, elsewhere)[2] != "read elsewhere"
+    os.utime(file, (1, 1))
+    assert described(file, elsewhere, of_image=True)[2] != "read elsewhere"

@@ -15,7 +15,7 @@ from kb.catalog import NEEDS, Notebook
 if TYPE_CHECKING:  # it takes a while to load, and to find runs fresh takes no kernel
     from jupyter_client.manager import AsyncKernelManager
 
-KINDS = ("docker", "local")
+KINDS = ("docker", "vm", "local")
 KEYS = ("kind", "title", "offers", "base", "gpus")
 
 
@@ -89,7 +89,7 @@ def load(root: Path) -> dict[str, Host]:
                 raise HostError(f"{where}: unknown key `{key}` (known: {', '.join(KEYS)})")
         if entry.get("kind") not in KINDS:
             raise HostError(f"{where}: `kind` must be one of {', '.join(KINDS)}")
-        if entry["kind"] == "docker" and not entry.get("base"):
+        if entry["kind"] != "local" and not entry.get("base"):
             raise HostError(f"{where}: `base` is missing: name the image that it is made from")
         for need in entry.get("offers", []):
             if need not in NEEDS:
@@ -137,6 +137,10 @@ def start(host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> Session:
         from kb.hosts import local  # noqa: PLC0415
 
         return local.LocalSession(host, notebook, fixtures)
+    if host.kind == "vm":
+        from kb.hosts import vm  # noqa: PLC0415
+
+        return vm.VmSession(host, notebook, fixtures)
     from kb.hosts import docker  # noqa: PLC0415
 
     return docker.DockerSession(host, notebook, fixtures)

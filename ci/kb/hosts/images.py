@@ -70,16 +70,20 @@ def ensure(host: Host, tell: Callable[[str], object] = lambda line: None) -> dic
     """
     if host not in _ensured:
         name = f"{REPOSITORY}/{host.name}:{_inputs(host)}"
-        found = _find(name)
+        found = find(name)
         if found is None:
-            lock = Path(tempfile.gettempdir()) / f"{REPOSITORY}-{host.name}-{os.getuid()}.lock"
-            with FileLock(lock):
-                found = _find(name)
+            with locked(host):
+                found = find(name)
                 if found is None:
                     tell(f"building the image of {host.name} (a few minutes, once)")
                     found = _build(host, name)
         _ensured[host] = {"name": name, "id": found}
     return _ensured[host]
+
+
+def locked(host: Host) -> FileLock:
+    """Held while something is built for ``host``, so that it is built once."""
+    return FileLock(Path(tempfile.gettempdir()) / f"{REPOSITORY}-{host.name}-{os.getuid()}.lock")
 
 
 def ca_bundle() -> Path | None:
@@ -96,43 +100,65 @@ def proxies() -> dict[str, str]:
     return {name: os.environ[name] for name in PROXIES if name in os.environ}
 
 
-def _find(name: str) -> str | None:
+def find(name: str) -> str | None:
+    """The id of the image of this name, if the engine has it."""
     try:
         return str(engine().images.get(name).id)
     except ImageNotFound:
         return None
 
 
+def ensure_qemu(root: Path) -> str:
+    """The id of the image that runs virtual machines. Raises :class:`HostError`."""
+    _base_id(BOOTSTRAPPED, root)
+    files = sorted((root / "ci/images/qemu").iterdir())
+    total = hashlib.sha256()
+    for path in files:
+        total.update(f"{path.name}\0".encode() + path.read_bytes())
+    name = f"{REPOSITORY}/qemu:{total.hexdigest()[:12]}"
+    found = find(name)
+    if found is None:
+        context = io.BytesIO()
+        with tarfile.open(fileobj=context, mode="w") as archive:
+            for path in files:
+                archive.add(path, path.name)
+        found = _built("the image of QEMU", context, name, {})
+    return found
+
+
 def _inputs(host: Host) -> str:
     """A hash of all that goes into the image."""
-    total = hashlib.sha256(f"{host.base} {_base_id(host)}".encode())
-    for path in _context(host.root):
+    total = hashlib.sha256(f"{host.base} {_base_id(host.base, host.root)} {host.kind}".encode())
+    for path in _context(host):
         total.update(f"{path.relative_to(host.root)}\0".encode())
         total.update(path.read_bytes())
     return total.hexdigest()[:12]
 
 
-def _base_id(host: Host) -> str:
+def _base_id(base: str, root: Path) -> str:
     # A bootstrapped base is what it is; a pulled one is named by its tag or digest.
-    if host.base != BOOTSTRAPPED:
+    if base != BOOTSTRAPPED:
         return ""
-    found = _find(host.base)
+    found = find(base)
     if found is None:
-        script = host.root / "ci/setup/debian-13.sh"
+        script = root / "ci/setup/debian-13.sh"
         done = subprocess.run([str(script)], stdin=subprocess.DEVNULL, check=False)
-        found = _find(host.base)
+        found = find(base)
         if done.returncode != 0 or found is None:
             raise HostError(
-                f"the base image {host.base} could not be bootstrapped: see what"
+                f"the base image {base} could not be bootstrapped: see what"
                 " ci/setup/debian-13.sh says above"
             )
     return found
 
 
-def _context(root: Path) -> Iterator[Path]:
+def _context(host: Host) -> Iterator[Path]:
+    root = host.root
     yield root / "ci/images/Dockerfile"
     for name in CONTEXT:
         yield root / name
+    if host.kind == "vm":
+        yield from sorted(p for p in (root / "ci/images/machine").rglob("*") if p.is_file())
     for path in sorted((root / "ci/kb").rglob("*")):
         if path.is_file() and not set(path.relative_to(root / "ci/kb").parts) & set(NOT_IN_IMAGE):
             yield path
@@ -143,39 +169,46 @@ def _build(host: Host, name: str) -> str:
         _pull(host.base)
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w", dereference=True) as archive:
-        for path in (*_context(host.root), *(host.root / name for name in PROSE)):
-            inside = "Dockerfile" if path.name == "Dockerfile" else path.relative_to(host.root)
+        for path in (*_context(host), *(host.root / name for name in PROSE)):
+            inside = path.relative_to(host.root)
+            if inside.is_relative_to("ci/images"):
+                inside = inside.relative_to("ci/images")
             archive.add(path, str(inside))
         bundle = ca_bundle()
         certificates = bundle.read_bytes() if bundle else b""
         entry = tarfile.TarInfo("ca.crt")
         entry.size = len(certificates)
         archive.addfile(entry, io.BytesIO(certificates))
+    # Both kinds are made from one file; a virtual machine's goes on where a container's ends.
+    target = "machine" if host.kind == "vm" else "container"
+    return _built(f"the image of {host.name}", context, name, {"BASE": host.base}, target)
+
+
+def _built(
+    what: str, context: io.BytesIO, name: str, arguments: dict[str, str], target: str = ""
+) -> str:
     context.seek(0)
     try:
         image, _ = engine().images.build(
             fileobj=context,
             custom_context=True,
             tag=name,
-            buildargs={"BASE": host.base, **proxies()},
+            target=target,
+            buildargs={**arguments, **proxies()},
             rm=True,
             forcerm=True,
         )
     except BuildError as error:
         lines = [str(entry.get("stream", "")).strip() for entry in error.build_log]
         last = " / ".join([line for line in lines if line][-3:])
-        raise HostError(
-            f"the image of {host.name} could not be built: {error.msg} ({last})"
-        ) from None
+        raise HostError(f"{what} could not be built: {error.msg} ({last})") from None
     except APIError as error:
-        raise HostError(
-            f"the image of {host.name} could not be built: {error.explanation}"
-        ) from None
+        raise HostError(f"{what} could not be built: {error.explanation}") from None
     return str(image.id)
 
 
 def _pull(base: str) -> None:
-    if _find(base) is not None:
+    if find(base) is not None:
         return
     try:
         engine().images.pull(base)

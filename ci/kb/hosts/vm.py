@@ -1,0 +1,173 @@
+"""A virtual machine as a host: systemd, cgroups, AppArmor and kernel parameters of its own.
+
+QEMU runs in a container, so a machine needs nothing but the engine. A guest boots once for each
+state of its image; sessions resume it from there, each with a disk that is thrown away.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from docker.errors import DockerException
+
+from kb.catalog import Notebook
+from kb.hosts import Host, HostError, containers, images
+from kb.hosts.containers import Container
+from kb.hosts.remote import FIXTURES, PYTHON, REPOSITORY, KernelManager, RemoteSession
+
+START = 120  # seconds until a resumed guest answers
+PORTS = {"shell": 5001, "iopub": 5002, "stdin": 5003, "control": 5004, "hb": 5005}
+KVM = "/dev/kvm"
+STATE = "state.json"  # what the image holds, in the directory of the booted guest
+BOOTED = "noble-runbooks.booted"  # label: the accelerator, and what the boot took
+
+
+class VmSession(RemoteSession):
+    """A guest that has just booted."""
+
+    def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
+        self.host = host
+        self.image = images.ensure(host)
+        self.here = f"{REPOSITORY}/{notebook.path.parent}"
+        self._managers: list[KernelManager] = []
+        machine = booted(host, self.image["id"])
+        binds, self._env = containers.surroundings()
+        binds[str(notebook.root / notebook.path.parent)] = self.here
+        binds |= {str(path): f"{FIXTURES}/{name}" for name, path in fixtures.items()}
+        self._container = Container(
+            host.name,
+            machine,
+            ["resume", "{shared}"],
+            binds=binds,
+            label=str(notebook.path),
+            env={},
+            **_devices(),
+        )
+        try:
+            self._wait()
+            self.facts = {**self.read_facts(), "accelerator": accelerator(machine)}
+        except BaseException:
+            self.close()
+            raise
+
+    def _wait(self) -> None:
+        """Until the guest has its files, and knows what time it is."""
+        settle = f"date --set @{time.time():.3f} && mount -t virtiofs -o ro srv /srv"
+        deadline = time.monotonic() + START
+        while True:
+            try:
+                status, _, error = self.command(["sh", "-c", settle])
+                break
+            except HostError:
+                if time.monotonic() > deadline or self.why_ended():
+                    raise
+                time.sleep(0.1)
+        if status != 0:
+            raise HostError(f"{self.host.name}: the guest could not be resumed: {error.strip()}")
+
+    def connect(self) -> socket.socket:
+        return self._container.connect(START)
+
+    def command(
+        self, argv: Any, env: dict[str, str] | None = None, timeout: float = 300, text: str = ""
+    ) -> tuple[int, str, str]:
+        return super().command(argv, {**self._env, **(env or {})}, timeout, text)
+
+    def snapshot(self, known: dict[str, Any] | None, *, of_image: bool = False) -> dict[str, Any]:
+        # Emulated, it would take minutes to read all that came with the image.
+        if known is None:
+            known, of_image = json.loads(self._container.read(f"/vm/{STATE}")), True
+        return super().snapshot(known, of_image=of_image)
+
+    def why_ended(self) -> str:
+        if not (ended := self._container.why_ended()):
+            return ""
+        console = self._container.shared / "console"
+        text = console.read_text(errors="replace") if console.exists() else ""
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        return f"{ended}; the guest's console ends with: {lines[-1]}" if lines else ended
+
+    def kernel(self, env: dict[str, str]) -> KernelManager:
+        overrides: dict[str, Any] = {f"{name}_port": port for name, port in PORTS.items()}
+        overrides |= {"transport": "tcp", "ip": "0.0.0.0"}  # noqa: S104 - its network is its own
+        directory = Path(tempfile.mkdtemp(prefix="k", dir=self._container.shared))
+        for number in range(1, 1 + len(PORTS)):
+            # Links: jupyter_client removes the sockets of a kernel that has ended.
+            (directory / f"s-{number}").symlink_to(self._container.shared / f"s-{number}")
+        there = f"/run/kb/{directory.name}"
+        manager = KernelManager(directory, there, overrides, self.connect, {**self._env, **env})
+        self._managers.append(manager)
+        return manager
+
+    def why_dead(self) -> str:
+        said = self._managers[-1].provisioner.last_words if self._managers else ""
+        return self.why_ended() or f"the kernel died: {said or 'it left no message'}"
+
+    def close(self) -> None:
+        self._container.remove()
+
+
+def booted(host: Host, image: str) -> str:
+    """The id of an image with a guest that has booted from ``image``, made if there is none.
+
+    Raises :class:`HostError`.
+    """
+    qemu = images.ensure_qemu(host.root)
+    name = f"{images.REPOSITORY}/{host.name}-booted:{image[7:19]}-{qemu[7:19]}"
+    found = images.find(name)
+    if found is None:
+        with images.locked(host):
+            found = images.find(name) or _boot(host, image, qemu, name)
+    return found
+
+
+def _boot(host: Host, image: str, qemu: str, name: str) -> str:
+    api = images.engine().api
+    made = []
+    try:
+        # What the image holds is read by a container of it, which is not emulated.
+        look = f"{PYTHON} -B -m kb.state </dev/null >/tmp/{STATE}"
+        made.append(tree := api.create_container(image, ["sh", "-c", look])["Id"])
+        options = api.create_host_config(init=True, **_devices())
+        made.append(
+            boot := api.create_container(
+                qemu,
+                ["make", host.name],
+                host_config=options,
+                labels={containers.LABEL: f"the boot of {host.name}"},
+            )["Id"]
+        )
+        api.put_archive(boot, "/tree", api.export(tree, chunk_size=1 << 22))
+        api.start(tree)
+        api.wait(tree)
+        chunks, _ = api.get_archive(tree, f"/tmp/{STATE}")  # noqa: S108 - of a container
+        api.put_archive(boot, "/vm", b"".join(chunks))
+        api.start(boot)
+        status = api.wait(boot)["StatusCode"]
+        said = api.logs(boot).decode(errors="replace").split("\n")
+        last = next((line for line in reversed(said) if line.strip()), "it said nothing")
+        if status != 0:
+            raise HostError(f"{host.name} could not be booted: {last}")
+        repository, _, tag = name.partition(":")
+        label = json.dumps(last)
+        return str(api.commit(boot, repository, tag, changes=f"LABEL {BOOTED}={label}")["Id"])
+    except DockerException as error:
+        raise HostError(f"{host.name} could not be booted: {error}") from None
+    finally:
+        for container in made:
+            api.remove_container(container, force=True, v=True)
+
+
+def accelerator(machine: str) -> str:
+    """What a booted guest runs on: ``kvm`` or ``tcg``."""
+    labels = images.engine().images.get(machine).labels
+    return str(labels[BOOTED]).partition(" ")[0]
+
+
+def _devices() -> dict[str, Any]:
+    return {"devices": [f"{KVM}:{KVM}:rwm"]} if Path(KVM).exists() else {}

@@ -1,0 +1,62 @@
+"""A virtual machine: a real one, booted once, and as it was for each life."""
+
+from __future__ import annotations
+
+import pytest
+from project import Project, code, notebook
+
+LOOK = """\
+%%observe What kind of machine this is
+cat /proc/1/comm
+stat --file-system --format %T /sys/fs/cgroup
+cat /sys/module/apparmor/parameters/enabled
+systemctl is-system-running
+sysctl --values vm.swappiness
+ls /opt /srv/noble-runbooks
+"""
+CHANGE = """\
+%%observe Change it
+touch /opt/mine
+sysctl --write vm.swappiness=7
+systemctl stop systemd-timesyncd
+"""
+PANIC = "%%observe Panic\necho 1 >/proc/sys/kernel/sysrq\necho c >/proc/sysrq-trigger"
+NEEDS = ["root", "systemd", "kernel-parameters"]
+
+
+def printed(project: Project, name: str, cell: str) -> str:
+    record = project.executed(f"build/runs/debian-13-vm/notebooks/a/{name}.run.ipynb")
+    [found] = [one for one in record["cells"] if one["id"] == cell]
+    return "".join(output.get("text", "") for output in found["outputs"])
+
+
+def test_a_machine_of_its_own(hosted: Project) -> None:
+    for name, last in (("first", CHANGE), ("second", CHANGE), ("third", PANIC)):
+        cells = [code("look", LOOK), code("last", last), code("never", "1")]
+        hosted.add(
+            f"notebooks/a/{name}.ipynb",
+            notebook(*cells, parameters='x: str = ""  # nothing', needs=NEEDS),
+        )
+    done = hosted.run("pytest", "--on", "debian-13,debian-13-vm", "notebooks")
+    assert done.returncode == 1, done.stdout
+    assert "does not offer: systemd, kernel-parameters" in done.stdout
+    for name in ("first", "second", "third"):  # each meets the machine as it booted
+        assert printed(hosted, name, "look").splitlines() == [
+            "systemd", "cgroup2fs", "Y", "running", "60", "/opt:", "kb", "", "/srv/noble-runbooks:",
+            "notebooks",
+        ]  # fmt: skip
+    assert "vm.swappiness = 7" in printed(hosted, "first", "last")
+    [said] = [line for line in done.stdout.splitlines() if "third.ipynb on debian-13-vm" in line]
+    assert "run: the host disappeared" in said
+    assert "the guest's console ends with:" in said
+    assert "(cell `last`)" in said
+
+
+@pytest.mark.parametrize(("needs", "where"), [(["root"], 1), (NEEDS, 2)])
+def test_it_takes_what_no_container_can_run(needs: list[str], where: int, hosted: Project) -> None:
+    hosted.add("notebooks/a/x.ipynb", notebook(parameters='x: str = ""  # nothing', needs=needs))
+    on = ("--on", "debian-13,debian-13-vm")
+    done = hosted.run("pytest", *on, "notebooks", "--collect-only", "-q")
+    assert sum("run@" in line for line in done.stdout.splitlines()) == where
+    alone = hosted.run("pytest", "--on", "debian-13-vm", "notebooks", "--collect-only", "-q")
+    assert sum("run@" in line for line in alone.stdout.splitlines()) == 1
