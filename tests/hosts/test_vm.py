@@ -27,7 +27,7 @@ NEEDS = ["root", "systemd", "kernel-parameters"]
 def printed(project: Project, name: str, cell: str) -> str:
     record = project.executed(f"build/runs/debian-13-vm/notebooks/a/{name}.run.ipynb")
     [found] = [one for one in record["cells"] if one["id"] == cell]
-    return "".join(output.get("text", "") for output in found["outputs"])
+    return "".join("".join(output.get("text", "")) for output in found["outputs"])
 
 
 def test_a_machine_of_its_own(hosted: Project) -> None:
