@@ -30,7 +30,7 @@ class DockerSession(RemoteSession):
         self.host = host
         self.image = images.ensure(host)
         self.here = f"{REPOSITORY}/{notebook.path.parent}"
-        self._managers: list[KernelManager] = []
+        self.managers = []
         binds, env = containers.surroundings()
         binds[str(notebook.root / notebook.path.parent)] = self.here
         binds |= {str(path): f"{FIXTURES}/{name}" for name, path in fixtures.items()}
@@ -67,18 +67,14 @@ class DockerSession(RemoteSession):
     def kernel(self, env: dict[str, str]) -> KernelManager:
         directory = Path(tempfile.mkdtemp(prefix="k", dir=self.container.shared))
         manager = KernelManager(directory, str(directory), {}, self.connect, env)
-        self._managers.append(manager)
+        self.managers.append(manager)
         return manager
-
-    def why_dead(self) -> str:
-        said = self._managers[-1].provisioner.last_words if self._managers else ""
-        return self.why_ended() or f"the kernel died: {said or 'it left no message'}"
 
     def close(self) -> None:
         if self._container is None:
             return
         container, self._container = self._container, None
-        if self._managers and self._managers[-1].provisioner.left == []:
+        if self.managers and self.managers[-1].provisioner.left == []:
             container.clear()
             remove_spare()
             _spare.append((self._kind, container))

@@ -23,6 +23,7 @@ FIXTURES = "/srv/fixtures"
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 KEPT = 4000  # bytes of a kernel's own output that are kept: its last words
 ENDED = 137  # status of what ended without telling
+GOING = 5.0  # seconds that a host takes to be gone
 
 Connect = Callable[[], socket.socket]
 
@@ -37,6 +38,7 @@ class RemoteSession:
     host: Host
     image: dict[str, str]
     here: str
+    managers: list[KernelManager]
 
     def connect(self) -> socket.socket:
         """Open a connection, once the host is ready. Raises :class:`HostError`."""
@@ -45,6 +47,15 @@ class RemoteSession:
     def why_ended(self) -> str:
         """One sentence about why the host does not run any more; "" while it does."""
         raise NotImplementedError
+
+    def why_dead(self) -> str:
+        """One sentence about why the last kernel ended."""
+        kernel = self.managers[-1].provisioner
+        # A host that goes takes its kernel along, and is seen to be gone a little later.
+        deadline = time.monotonic() + (0 if kernel.told else GOING)
+        while not (ended := self.why_ended()) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return ended or f"the kernel died: {kernel.last_words or 'it left no message'}"
 
     def read_facts(self) -> dict[str, Any]:
         """What the host is."""
@@ -150,6 +161,8 @@ class Provisioner(KernelProvisionerBase):
     left: list[str] | None = None
     """What the kernel left on its host; None until it has ended and the host has told."""
     last_words = ""
+    told = False
+    """Whether the host has said how the kernel ended."""
 
     def attach(
         self, there: str, overrides: dict[str, Any], connect: Connect, env: dict[str, str]
@@ -182,6 +195,7 @@ class Provisioner(KernelProvisionerBase):
         said, report = answer(peer)
         lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
         self.last_words = next((line for line in reversed(lines) if line), "")
+        self.told = bool(report)
         self.left = report.get("left")
         self._status = report.get("status", ENDED)
         self._ended.set()

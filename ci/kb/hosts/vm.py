@@ -34,7 +34,7 @@ class VmSession(RemoteSession):
         self.host = host
         self.image = images.ensure(host)
         self.here = f"{REPOSITORY}/{notebook.path.parent}"
-        self._managers: list[KernelManager] = []
+        self.managers = []
         machine = booted(host, self.image["id"])
         binds, self._env = containers.surroundings()
         binds[str(notebook.root / notebook.path.parent)] = self.here
@@ -101,12 +101,8 @@ class VmSession(RemoteSession):
             (directory / f"s-{number}").symlink_to(self._container.shared / f"s-{number}")
         there = f"/run/kb/{directory.name}"
         manager = KernelManager(directory, there, overrides, self.connect, {**self._env, **env})
-        self._managers.append(manager)
+        self.managers.append(manager)
         return manager
-
-    def why_dead(self) -> str:
-        said = self._managers[-1].provisioner.last_words if self._managers else ""
-        return self.why_ended() or f"the kernel died: {said or 'it left no message'}"
 
     def close(self) -> None:
         self._container.remove()
