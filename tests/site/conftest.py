@@ -159,8 +159,14 @@ def write_notebook(project: Project) -> None:
             "releases": [
                 mime(
                     MATRIX,
-                    {"over": "Go", "columns": ["1.21", "1.22"], "rows": {"loops": ["old", "new"]}},
-                )
+                    {
+                        "over": "Go release",
+                        "columns": ["1.21", "1.22"],
+                        "rows": {"loops": ["old", "new"]},
+                    },
+                ),
+                mime(MATRIX, ["release"]),
+                mime(MATRIX, {"over": "display", "columns": ["a"], "rows": {"screen": ["none"]}}),
             ],
         },
     )

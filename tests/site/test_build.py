@@ -110,6 +110,7 @@ def test_what_releases_did_is_on_one_page_of_the_area(project: Project, site: Pa
     assert row in html(project.root, NOTEBOOK).replace("</td>", "")
     page = html(project.root, "areas/go/releases").replace("</td>", "")
     assert row in page
+    assert "screen" in html(project.root, NOTEBOOK) and "screen" not in page
     assert 'href="../../../notebooks/go/limits/#cell-releases"' in page
     assert 'href="releases/"' in html(project.root, "areas/go")
     assert not (site / "areas/serving/releases").exists()

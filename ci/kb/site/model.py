@@ -155,14 +155,14 @@ class NotebookView:
 
     @property
     def matrices(self) -> list[tuple[str, str]]:
-        """Tables that `matrix` showed in the run on the page, each with its cell."""
+        """Tables over releases in the run on the page, each with its cell."""
         ran = self.best.main.cells if self.best and self.best.main else {}
         return [
             (cell.id, matrix_table(output["data"][MATRIX]))
             for cell in self.cells
             if cell.id in ran
             for output in ran[cell.id].outputs
-            if MATRIX in (output.get("data") or {})
+            if _over_releases(output)
         ]
 
     @property
@@ -299,6 +299,12 @@ class Site:
         for view in self.claims:
             counts[view.claim.verdict] = counts.get(view.claim.verdict, 0) + 1
         return counts
+
+
+def _over_releases(output: Mapping[str, Any]) -> bool:
+    data = output.get("data")
+    seen = data.get(MATRIX) if isinstance(data, dict) else None
+    return isinstance(seen, dict) and "release" in str(seen.get("over"))
 
 
 def area_title(area: str) -> str:
