@@ -53,11 +53,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    # The stages of one life share a host, so they belong to one worker.
-    if config.option.on and getattr(config.option, "numprocesses", None):
-        config.option.dist = "loadgroup"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The stages of one life share a host, so they belong to one worker; lives do not."""
+    if not config.option.on:
+        return None
+    # It need not be installed.
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    class Lives(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path, _, item = nodeid.partition("::")
+            return f"{path} on {item.rpartition('@')[2]}"
+
+    return Lives(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -116,7 +125,6 @@ class StageItem(pytest.Item):
         super().__init__(**rest)
         self.notebook, self.host, self.stage = notebook, host, stage
         self.fresh = False
-        self.add_marker(pytest.mark.xdist_group(f"{notebook.path}@{host.name}"))
 
     def runtest(self) -> None:
         rooms = self.config.stash[ROOMS]
