@@ -79,6 +79,9 @@ def _parameter(node: ast.stmt, help_text: str) -> Parameter:
     return Parameter(name, kind, default, help_text, node.lineno)
 
 
+EXAMPLES = {"bool": "True or False", "int": "a whole number", "float": "a number"}
+
+
 def check(known: list[Parameter], passed: dict[str, Any]) -> None:
     """Raise :class:`ParameterError` for the first passed value that the notebook cannot take."""
     by_name = {parameter.name: parameter for parameter in known}
@@ -119,7 +122,7 @@ def _wrong_type(parameter: Parameter, value: Any) -> str:
             f"{sentence}: papermill's -p turns what looks like a number or a truth value into one;"
             f" pass it as it is with -r {parameter.name} VALUE"
         )
-    return sentence
+    return f"{sentence}: pass {EXAMPLES[parameter.type]}"
 
 
 def passed(source: str) -> dict[str, Any]:

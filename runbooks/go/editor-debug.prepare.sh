@@ -3,11 +3,8 @@
 # and of each one that is broken.
 set -Eeuo pipefail
 
-goroot=/usr/local/go-1.27.3
-mkdir -p "$goroot"
-ln -s "$KB_FIXTURES"/go/1.27.3/go/* "$goroot" # what the runbook leaves alone may be shared
-rm "$goroot/bin" "$goroot/go.env"
-cp -r "$KB_FIXTURES"/go/1.27.3/go/{bin,go.env} "$goroot"
+. "$(dirname "${BASH_SOURCE[0]}")/release.sh"
+give_release 1.27.3
 cp -r "$KB_FIXTURES/go/1.27.3/cache" /run/go-cache # so that the standard library need not be compiled
 chmod -R a+rwX /run/go-cache
 echo GOCACHE=/run/go-cache >>"$goroot/go.env"

@@ -3,11 +3,8 @@
 # The last line is the parameters that the runbook is then given.
 set -Eeuo pipefail
 
-goroot=/usr/local/go-1.26.6
-mkdir -p "$goroot"
-ln -s "$KB_FIXTURES"/go/1.26.6/go/* "$goroot" # what the runbook leaves alone may be shared
-rm "$goroot/bin" "$goroot/go.env"
-cp -r "$KB_FIXTURES"/go/1.26.6/go/{bin,go.env} "$goroot"
+. "$(dirname "${BASH_SOURCE[0]}")/release.sh"
+give_release 1.26.6
 ln -s go-1.26.6 /usr/local/go
 
 state=/run/modproxy

@@ -94,8 +94,11 @@ def test_what_fits_is_taken(passed: dict[str, Any]) -> None:
             " what looks like a number or a truth value into one; pass it as it is with"
             " -r go_version VALUE",
         ),
-        ({"fast": 1}, "parameter `fast` must be of type bool, not int (1)"),
-        ({"fast": "yes"}, "parameter `fast` must be of type bool, not str ('yes')"),
+        ({"fast": 1}, "parameter `fast` must be of type bool, not int (1): pass True or False"),
+        (
+            {"fast": "yes"},
+            "parameter `fast` must be of type bool, not str ('yes'): pass True or False",
+        ),
         ({"count": True}, "parameter `count` must be of type int, not bool (True)"),
         ({"count": 1.5}, "parameter `count` must be of type int, not float (1.5)"),
         ({"count": None}, "parameter `count` must be of type int, not NoneType (None)"),

@@ -7,6 +7,7 @@ import json
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ Connect = Callable[[], socket.socket]
 _facts_of: dict[str, dict[str, Any]] = {}
 
 
-class RemoteSession:
+class RemoteSession(ABC):
     """A host in use that is reached through :mod:`kb.kernel`. Each kind says how to connect."""
 
     disposable = True
@@ -40,13 +41,13 @@ class RemoteSession:
     here: str
     managers: list[KernelManager]
 
+    @abstractmethod
     def connect(self) -> socket.socket:
         """Open a connection, once the host is ready. Raises :class:`HostError`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def why_ended(self) -> str:
         """One sentence about why the host does not run any more; "" while it does."""
-        raise NotImplementedError
 
     def why_dead(self) -> str:
         """One sentence about why the last kernel ended."""
