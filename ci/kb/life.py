@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
@@ -22,7 +21,6 @@ from kb.catalog import Notebook
 from kb.claims import settled_in
 from kb.hosts import Host, Session
 from kb.parameters import is_secret
-from kb.record import write_atomically
 
 MODES = {"plan": "plan", "apply": "apply", "again": "apply", "rollback": "rollback"}
 CHANGED = re.compile(r"^changed: .*", re.MULTILINE)
@@ -96,17 +94,17 @@ class Life:
 
     def _plan(self) -> tuple[Any, dict[str, Any]]:
         session = self._open()
-        before = self._before or self._snapshot(session, None)
+        before = self._before or session.snapshot(None)
         self._before = before
         nb, record = self._execute(session, "plan")
-        return nb, _judge(record, before, self._snapshot(session, before), (), "the plan changed")
+        return nb, _judge(record, before, session.snapshot(before), (), "the plan changed")
 
     def _apply(self) -> tuple[Any, dict[str, Any]]:
         session = self._open()
         if self._before is None:
-            self._before = self._snapshot(session, None)
+            self._before = session.snapshot(None)
         nb, record = self._execute(session, "apply")
-        self._applied = self._snapshot(session, self._before)
+        self._applied = session.snapshot(self._before)
         return nb, record
 
     def _again(self) -> tuple[Any, dict[str, Any]]:
@@ -114,7 +112,7 @@ class Life:
         assert self._applied is not None
         session = self._open()
         nb, record = self._execute(session, "apply")
-        after = self._snapshot(session, self._applied)
+        after = session.snapshot(self._applied)
         ignored = self.notebook.metadata.get("leaves", {})
         record = _judge(record, self._applied, after, ignored, "a second apply changed")
         said = [line for text in _outputs(nb) for line in CHANGED.findall(text)]
@@ -129,7 +127,7 @@ class Life:
         session = self._open()
         nb, record = self._execute(session, "rollback")
         self._applied = None
-        after = self._snapshot(session, self._before)
+        after = session.snapshot(self._before)
         ignored = self.notebook.metadata.get("leaves", {})
         return nb, _judge(record, self._before, after, ignored, "the rollback did not restore")
 
@@ -137,24 +135,27 @@ class Life:
         """Each case on a host that nothing has changed: a fresh one after a setup."""
         cases = sorted(self.notebook.metadata["broken"], key=lambda case: "setup" in case)
         told = []
+        before: state.Snapshot | None = None
         for case in cases:
             if "setup" in case:
                 self.close()
+                before = None
             session = self._open()
             self._set_up(session, case)
-            before = self._snapshot(session, None)
+            before = before or session.snapshot(None)
             nb, record = self._execute(session, "apply", case.get("parameters"))
             told.append(_broken_case(case, record["error"]))
             if not told[-1]["preflight"] and told[-1]["passed"]:  # a step: what it began is undone
                 _, back = self._execute(session, "rollback", case.get("parameters"))
                 if back["error"]:
                     told[-1] |= {"passed": False, "message": back["error"]["message"]}
-            left = state.differences(
-                before, self._snapshot(session, before), self.notebook.metadata.get("leaves", {})
-            )
+            after = session.snapshot(before)
+            left = state.differences(before, after, self.notebook.metadata.get("leaves", {}))
+            before = after
             if left:
                 told[-1] |= {"passed": False, "message": f"it left a change: {'; '.join(left[:5])}"}
                 self.close()
+                before = None
         return nb, _verdict_of_cases(record, told, "broken")
 
     def _run(self) -> tuple[Any, dict[str, Any]]:
@@ -290,18 +291,6 @@ class Life:
             "broken": None,
             **outcome.metadata(),
         }
-
-    def _snapshot(self, session: Session, known: dict[str, Any] | None) -> dict[str, Any]:
-        """The host's state. The files of an image are hashed once for all its containers."""
-        if known is not None or session.image is None:
-            return session.snapshot(known)
-        cache = self.notebook.root / "build/cache/state" / f"{session.image['id'][7:19]}.json"
-        if cache.exists():
-            return session.snapshot(json.loads(cache.read_text()))
-        taken = session.snapshot(None)
-        with contextlib.suppress(OSError):  # a full disk is reported by the record, not the cache
-            write_atomically(cache, json.dumps(taken))
-        return taken
 
 
 def _judge(

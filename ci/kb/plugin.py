@@ -22,6 +22,7 @@ from kb import catalog, claims, hosts, runs
 _terminal = os.dup(2)
 
 ROOMS = pytest.StashKey["Rooms"]()
+SENTENCES = ("StageError", "HostError", "StateError", "VerdictError")
 MARK = {"passed": "ok", "failed": "FAILED", "skipped": "skipped", "fresh": "fresh"}
 
 
@@ -154,7 +155,12 @@ class StageItem(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
         """Our own errors are sentences; anything else is a defect, and shows its traceback."""
-        if type(excinfo.value).__name__ in ("StageError", "HostError", "VerdictError"):
+        if type(excinfo.value).__name__ in (
+            "StageError",
+            "HostError",
+            "StateError",
+            "VerdictError",
+        ):
             return f"{self.notebook.path} on {self.host.name}, {self.stage}: {excinfo.value}"
         return str(super().repr_failure(excinfo, style))
 

@@ -1,40 +1,45 @@
 """What a host is at one moment: files, packages, users, units, listening ports, kernel parameters.
 
-Runs on the host itself (``python -m kb.state``) and needs the standard library only. Two
-snapshots are compared by :func:`differences`; that, not a notebook's word, decides whether a plan
-changed nothing, a second apply changed nothing, and a rollback restored everything.
+The host lists, with tools that every system has; what the lists say is found out here, since a
+host may be an emulated machine. Two snapshots are compared by :func:`differences`; that, not a
+notebook's word, decides whether a plan changed nothing, a second apply changed nothing, and a
+rollback restored everything.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import hashlib
-import json
-import os
-import stat
-import subprocess
-import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 Snapshot = dict[str, dict[str, Any]]
+Command = Callable[..., tuple[int, str, str]]  # a session's
 
-# Nobody's configuration: what the kernel, a package manager's cache or a log changes by itself.
-SKIPPED = {
+
+class StateError(Exception):
+    """A state that could not be found out. One sentence."""
+
+
+# Nobody's configuration: what the kernel, a package manager's cache or a log changes by itself, and
+# our own Python environment on a host.
+SKIPPED = (
     "/proc",
     "/sys",
     "/dev",
     "/run",
+    "/opt/kb",
     "/var/cache/ldconfig",
     "/var/lib/docker",
     "/var/lib/systemd/random-seed",
     "/var/lib/systemd/timers",
     "/var/lib/systemd/timesync",
     "/var/log/journal",
-}
-# Directories that systemd makes for as long as a service runs.
-PASSING = ("/tmp/systemd-private-", "/var/tmp/systemd-private-")  # noqa: S108
+    # Directories that systemd makes for as long as a service runs.
+    "/tmp/systemd-private-*",  # noqa: S108
+    "/var/tmp/systemd-private-*",  # noqa: S108
+)
 # Kernel parameters that count something or change by themselves.
 RESTLESS = (
     "debug",
@@ -50,135 +55,136 @@ RESTLESS = (
     "net.netfilter.nf_conntrack_count",
     "vm.stat_refresh",
 )
-PACKAGES = "${Package}:${Architecture} ${Version} ${db:Status-Abbrev}\n"
+# Services that systemd's own programs start for a question, and that end when nobody asks more.
+ON_DEMAND = ("systemd-hostnamed.", "systemd-localed.", "systemd-timedated.")
+# Sections end with the byte 1e, of files each field group and each link's target with a NUL.
+LISTING = r"""
+export LC_ALL=C
+find / -xdev \( SKIPPED \) -prune -o -printf '%D %M %U:%G %C@ %s %T@ %p\0' -type l -printf '%l\0'
+printf '\036'
+dpkg-query -W -f '${Package}:${Architecture} ${Version} ${db:Status-Abbrev}\n' 2>/dev/null
+printf '\036'
+sed 's/^/user /' /etc/passwd
+sed 's/^/group /' /etc/group
+printf '\036'
+if [ -d /run/systemd/system ]; then
+    systemctl list-units --all --plain --no-legend --no-pager --type=service,socket,timer,mount,path
+fi
+printf '\036'
+for table in tcp tcp6; do sed "s/^/$table /" /proc/net/$table; done 2>/dev/null
+printf '\036'
+grep --recursive --no-messages --text '' /proc/sys
+exit 0
+""".replace("SKIPPED", " -o ".join(f"-path '{path}'" for path in SKIPPED))
+HASHES = "xargs --null --no-run-if-empty sha256sum --zero -- 2>/dev/null || true"
+EDITION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]  # of what a snapshot has
+ALL_HASHES = f"find / -xdev -type f -print0 | {HASHES}"
 
 
-def take(known: Snapshot | None = None, *, of_image: bool = False) -> Snapshot:
-    """Describe this host. Files untouched since the snapshot ``known`` are not read again.
+def take(command: Command, known: Snapshot | None = None, *, of_image: bool = False) -> Snapshot:
+    """Describe the host that ``command`` runs on.
 
-    ``of_image``: ``known`` is of another host of the same image, and nothing has run on this one.
+    Files untouched since the snapshot ``known`` are not read again. ``of_image``: it is of another
+    host of the same image, and nothing has run on this one. A file whose name is not UTF-8 is
+    followed without its content.
+
+    Raises :class:`StateError`: the host cannot list its state.
     """
+    status, listing, error = command(["bash", "-c", LISTING])
+    if status != 0:
+        raise StateError(f"the host's state could not be listed (status {status}): {error.strip()}")
+
+    def hashes(paths: Sequence[str]) -> str:
+        return command(["bash", "-c", HASHES], text="".join(f"{path}\0" for path in paths))[1]
+
+    return read(listing, hashes, known, of_image=of_image)
+
+
+def read(
+    listing: str,
+    hashes: Callable[[Sequence[str]], str],
+    known: Snapshot | None = None,
+    *,
+    of_image: bool = False,
+) -> Snapshot:
+    """The snapshot that a ``listing`` tells of; ``hashes`` are sha256sum's for the files given."""
+    files, packages, users, units, ports, sysctls = listing.split("\x1e")
     return {
-        "files": _files((known or {}).get("files", {}), of_image),
-        "packages": _lines(["dpkg-query", "-W", "-f", PACKAGES]),
-        "users": _users(),
-        "units": _units(),
-        "ports": _ports(),
-        "sysctls": _sysctls(),
+        "files": _files(files, hashes, (known or {}).get("files", {}), of_image),
+        "packages": _words(packages, " "),
+        "users": _words(users, ":"),
+        # A oneshot that finished and one that never ran differ only in the description's tail.
+        "units": {
+            name: " ".join(rest.split()[:2])
+            for name, rest in _words(units, " ").items()
+            if not name.startswith(ON_DEMAND)
+        },
+        "ports": _ports(ports),
+        "sysctls": _sysctls(sysctls),
     }
 
 
-def _files(known: Mapping[str, Any], of_image: bool) -> dict[str, Any]:
+def _files(
+    listing: str, hashes: Callable[[Sequence[str]], str], known: Mapping[str, Any], of_image: bool
+) -> dict[str, Any]:
     """Path to [kind and mode, owner, content, change time, size and time of modification].
 
     Mount points of other file systems are left out.
     """
     found: dict[str, Any] = {}
-    device = os.lstat("/").st_dev
-    pending = ["/"]
-    while pending:
-        directory = pending.pop()
-        try:
-            entries = list(os.scandir(directory))
-        except OSError:
+    root = ""
+    unread = []
+    records = iter(listing.split("\0")[:-1])
+    for record in records:
+        device, mode, owner, changed, size, modified, path = record.split(" ", 6)
+        target = next(records) if mode[0] == "l" else ""
+        root = root or device
+        if (mode[0] == "d" and device != root) or path == "/":
             continue
-        for entry in entries:
-            if entry.path in SKIPPED or entry.path.startswith(PASSING):
-                continue
-            try:
-                about = entry.stat(follow_symlinks=False)
-                if stat.S_ISDIR(about.st_mode):
-                    if about.st_dev != device:
-                        continue
-                    pending.append(entry.path)
-                found[entry.path] = _describe(
-                    entry.path, about, known.get(entry.path), of_image=of_image
-                )
-            except OSError:
-                continue  # gone meanwhile
+        before = known.get(path)
+        # The change time cannot be set back, unlike the time of modification.
+        if before and before[3] == changed:
+            found[path] = before
+            continue
+        # Whole seconds: that is what an archive keeps.
+        written = f"{size} {modified.partition('.')[0]}" if mode[0] == "-" else ""
+        content = f"-> {target}" if target else ""
+        if written and of_image and before and before[4] == written:
+            content = before[2]
+        elif written:
+            unread.append(path)
+        found[path] = [mode, owner, content, changed, written]
+    for line in hashes(unread).split("\0")[:-1] if unread else ():
+        content, path = line.split("  ", 1)
+        if path in found:
+            found[path][2] = content
     return found
 
 
-def _describe(
-    path: str, about: os.stat_result, before: list[Any] | None, *, of_image: bool
-) -> list[Any]:
-    touched = about.st_ctime_ns  # cannot be set back, unlike the time of modification
-    if before and before[3] == touched:
-        return before
-    owner = f"{about.st_uid}:{about.st_gid}"
-    mode = stat.filemode(about.st_mode)
-    if stat.S_ISLNK(about.st_mode):
-        return [mode, owner, f"-> {Path(path).readlink()}", touched, ""]
-    if not stat.S_ISREG(about.st_mode):
-        return [mode, owner, "", touched, ""]
-    written = f"{about.st_size} {int(about.st_mtime)}"
-    if of_image and before and before[4] == written:
-        return [mode, owner, before[2], touched, written]
-    with open(path, "rb") as file:  # noqa: PTH123 - twice as quick as Path.open over 20 000 files
-        return [mode, owner, hashlib.file_digest(file, "sha256").hexdigest(), touched, written]
+def _words(text: str, separator: str) -> dict[str, str]:
+    """What is before a line's first ``separator``, to the rest."""
+    rows = (line.partition(separator) for line in text.splitlines())
+    return {name: rest.strip() for name, _, rest in rows if name}
 
 
-def _lines(command: list[str]) -> dict[str, str]:
-    """Each line that a command prints, first word to the rest; nothing if it is not there."""
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return {}
-    rows = (line.split(None, 1) for line in done.stdout.splitlines() if line.strip())
-    return {row[0]: row[1].strip() if len(row) > 1 else "" for row in rows}
-
-
-def _users() -> dict[str, str]:
-    rows = {}
-    for kind, path in (("user", "/etc/passwd"), ("group", "/etc/group")):
-        try:
-            for line in Path(path).read_text(encoding="utf-8").splitlines():
-                name, _, rest = line.partition(":")
-                rows[f"{kind} {name}"] = rest
-        except OSError:
-            continue
-    return rows
-
-
-def _units() -> dict[str, str]:
-    """Systemd's units with load and active state; nothing where systemd is not running."""
-    if not Path("/run/systemd/system").is_dir():
-        return {}
-    command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", "--no-pager"]
-    units = _lines([*command, "--type=service,socket,timer,mount,path"])
-    # A oneshot that finished and one that never ran differ only in the description's tail.
-    return {name: " ".join(rest.split()[:2]) for name, rest in units.items()}
-
-
-def _ports() -> dict[str, str]:
+def _ports(text: str) -> dict[str, str]:
     """Listening TCP sockets, from the kernel's own tables (state 0A is LISTEN)."""
     found = {}
-    for table in ("tcp", "tcp6"):
-        try:
-            rows = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for row in rows:
-            fields = row.split()
-            if fields[3] == "0A":
-                address, port = fields[1].rsplit(":", 1)
-                found[f"{table} {address} {int(port, 16)}"] = "listening"
+    for line in text.splitlines():
+        table, _, address, _, state, *_ = line.split()
+        if state == "0A":
+            where, port = address.rsplit(":", 1)
+            found[f"{table} {where} {int(port, 16)}"] = "listening"
     return found
 
 
-def _sysctls() -> dict[str, str]:
-    found = {}
-    root = Path("/proc/sys")
-    for directory, _, names in os.walk(root):
-        for name in names:
-            path = Path(directory, name)
-            key = ".".join(path.relative_to(root).parts)
-            if key.startswith(RESTLESS):
-                continue
-            try:
-                found[key] = path.read_text(errors="replace").strip()
-            except OSError:
-                continue
+def _sysctls(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        path, _, value = line.partition(":")
+        key = path.removeprefix("/proc/sys/").replace("/", ".")
+        if not key.startswith(RESTLESS):
+            found[key] = f"{found[key]}\n{value}" if key in found else value
     return found
 
 
@@ -217,17 +223,3 @@ def _difference(kind: str, name: str, was: Any, now: Any) -> str:
         if old != new
     ]
     return f"{name}: {', '.join(changed)}"
-
-
-def main() -> None:
-    """Write a snapshot to standard output; standard input has an earlier one, or nothing.
-
-    With the argument ``of-image`` that is one of another host of the same image.
-    """
-    known = sys.stdin.read()
-    of_image = sys.argv[1:] == ["of-image"]
-    json.dump(take(json.loads(known) if known else None, of_image=of_image), sys.stdout)
-
-
-if __name__ == "__main__":
-    main()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,24 @@ def snapshot(**kinds: dict[str, Any]) -> state.Snapshot:
     return empty | kinds
 
 
+def files(path: Path, before: list[Any] | None = None, *, of_image: bool = False) -> state.Snapshot:
+    """A snapshot of this machine, of whose files only the one at ``path`` is looked at."""
+
+    def command(argv: list[str], text: str = "") -> tuple[int, str, str]:
+        here = [word.replace("find / ", f"find {path.parent} ") for word in argv]
+        done = subprocess.run(here, input=text, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    known = snapshot(files={str(path): before}) if before else None
+    taken = state.take(command, known, of_image=of_image)
+    del taken["files"][str(path.parent)]
+    return taken
+
+
 def described(path: Path, before: list[Any] | None = None, *, of_image: bool = False) -> list[Any]:
-    return state._describe(str(path), path.lstat(), before, of_image=of_image)
-
-
-def files(path: Path) -> state.Snapshot:
-    return snapshot(files={str(path): described(path)} if os.path.lexists(path) else {})
+    [(name, about)] = files(path, before, of_image=of_image)["files"].items()
+    assert name == str(path)
+    return list(about)
 
 
 @pytest.fixture
@@ -128,18 +142,19 @@ def test_an_edit_of_the_same_size_and_time_is_noticed(file: Path) -> None:
     assert after[2] != before[2]
 
 
-def test_a_listening_port_is_seen() -> None:
+def test_a_listening_port_is_seen(file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         name = f"tcp 0100007F {server.getsockname()[1]}"
-        assert state._ports()[name] == "listening"
-    assert name not in state._ports()
+        assert files(file)["ports"][name] == "listening"
+    assert name not in files(file)["ports"]
 
 
-def test_users_groups_and_kernel_parameters_are_seen() -> None:
-    users = state._users()
+def test_users_groups_and_kernel_parameters_are_seen(file: Path) -> None:
+    seen = files(file)
+    users = seen["users"]
     assert users["user root"].startswith("x:0:0:")
     assert "group root" in users
-    parameters = state._sysctls()
+    parameters = seen["sysctls"]
     assert parameters["kernel.ostype"] == "Linux"
     assert not any(name.startswith("kernel.random") for name in parameters)
 
@@ -151,3 +166,20 @@ def test_a_file_that_came_with_the_image_is_not_read_again(file: Path) -> None:
     assert described(file, elsewhere)[2] != "read elsewhere"
     os.utime(file, (1, 1))
     assert described(file, elsewhere, of_image=True)[2] != "read elsewhere"
+
+
+def test_units_that_come_and_go_by_themselves() -> None:
+    units = "a.service loaded active running A\nsystemd-hostnamed.service loaded active running B\n"
+    read = state.read("\x1e\x1e\x1e" + units + "\x1e\x1e", lambda paths: "")
+    assert read["units"] == {"a.service": "loaded active"}
+
+
+def test_names_of_any_kind(file: Path) -> None:
+    name = file.parent / "a line\nand 'another' -> \\x"
+    file.rename(name)
+    assert described(name)[2] == hashlib.sha256(b"as it was").hexdigest()
+
+
+def test_a_host_that_cannot_list() -> None:
+    with pytest.raises(state.StateError, match="status 124"):
+        state.take(lambda argv: (124, "half", ""))

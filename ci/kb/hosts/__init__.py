@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kb import facts
+from kb import facts, state
 from kb.catalog import NEEDS, Notebook
 
 if TYPE_CHECKING:  # it takes a while to load, and to find runs fresh takes no kernel
@@ -56,12 +56,16 @@ class Session(Protocol):
         """A manager for a new kernel on this host."""
 
     def command(
-        self, argv: Sequence[str], env: dict[str, str] | None = None, timeout: float = 300
+        self,
+        argv: Sequence[str],
+        env: dict[str, str] | None = None,
+        timeout: float = 300,
+        text: str = "",
     ) -> tuple[int, str, str]:
-        """Run a command on the host; returns its status, standard output and standard error."""
+        """Run a command on the host, ``text`` its input; its status, output and errors."""
 
-    def snapshot(self, known: dict[str, Any] | None) -> dict[str, Any]:
-        """What the host is now, see :mod:`kb.state`."""
+    def snapshot(self, known: state.Snapshot | None) -> state.Snapshot:
+        """What the host is now; files untouched since ``known`` are not read again."""
 
     def why_dead(self) -> str:
         """One sentence about why a kernel ended."""

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from kb import state
 from kb.catalog import Notebook
 from kb.hosts import Host, HostError, containers, images
 from kb.hosts.containers import Container
@@ -69,6 +70,11 @@ class DockerSession(RemoteSession):
         manager = KernelManager(directory, str(directory), {}, self.connect, env)
         self.managers.append(manager)
         return manager
+
+    def snapshot(self, known: state.Snapshot | None) -> state.Snapshot:
+        # What came with the image is read once for all its containers.
+        known = known or self._cached_state(self.image["id"], lambda: state.take(self.command))
+        return state.take(self.command, known)
 
     def close(self) -> None:
         if self._container is None:

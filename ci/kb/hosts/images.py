@@ -29,6 +29,7 @@ NOT_IN_IMAGE = (
     "new.py",
     "plugin.py",
     "life.py",
+    "state.py",
     "runs.py",
     "catalog.py",
     "claims.py",

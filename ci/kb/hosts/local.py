@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
@@ -46,19 +44,29 @@ class LocalSession:
         return manager
 
     def command(
-        self, argv: Sequence[str], env: dict[str, str] | None = None, timeout: float = 300
+        self,
+        argv: Sequence[str],
+        env: dict[str, str] | None = None,
+        timeout: float = 300,
+        text: str = "",
     ) -> tuple[int, str, str]:
         environment = {**os.environ, "KB_FIXTURES": str(self.fixtures), **(env or {})}
         try:
             done = subprocess.run(
-                argv, env=environment, timeout=timeout, capture_output=True, text=True, check=False
+                argv,
+                env=environment,
+                timeout=timeout,
+                input=text.encode(),
+                capture_output=True,
+                check=False,
             )
         except subprocess.TimeoutExpired:
             raise HostError(f"{argv[0]} took longer than {timeout:g} s") from None
-        return done.returncode, done.stdout, done.stderr
+        out, err = (said.decode(errors="replace") for said in (done.stdout, done.stderr))
+        return done.returncode, out, err
 
-    def snapshot(self, known: dict[str, Any] | None) -> dict[str, Any]:
-        return json.loads(json.dumps(state.take(known)))  # type: ignore[no-any-return]
+    def snapshot(self, known: state.Snapshot | None) -> state.Snapshot:
+        return state.take(self.command, known)
 
     def why_dead(self) -> str:
         return "the kernel died"

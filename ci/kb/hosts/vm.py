@@ -15,15 +15,16 @@ from typing import Any
 
 from docker.errors import DockerException
 
+from kb import state
 from kb.catalog import Notebook
 from kb.hosts import Host, HostError, containers, images
 from kb.hosts.containers import Container
-from kb.hosts.remote import FIXTURES, PYTHON, REPOSITORY, KernelManager, RemoteSession
+from kb.hosts.remote import FIXTURES, REPOSITORY, KernelManager, RemoteSession
 
-START = 120  # seconds until a resumed guest answers
+START = 300  # seconds until a resumed guest answers
 PORTS = {"shell": 5001, "iopub": 5002, "stdin": 5003, "control": 5004, "hb": 5005}
 KVM = "/dev/kvm"
-STATE = "state.json"  # what the image holds, in the directory of the booted guest
+STATE = "/state"  # what the image holds: in its container, and in the booted guest's /vm
 BOOTED = "noble-runbooks.booted"  # label: the accelerator, and what the boot took
 
 
@@ -33,6 +34,7 @@ class VmSession(RemoteSession):
     def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
         self.host = host
         self.image = images.ensure(host)
+        self._untouched = False
         self.here = f"{REPOSITORY}/{notebook.path.parent}"
         self.managers = []
         machine = booted(host, self.image["id"])
@@ -50,7 +52,10 @@ class VmSession(RemoteSession):
         )
         try:
             self._wait()
+            # Every session resumes the same memory and disk.
+            self._first = self._cached_state(machine, self._read_all)
             self.facts = {**self.read_facts(), "accelerator": accelerator(machine)}
+            self._untouched = True
         except BaseException:
             self.close()
             raise
@@ -76,13 +81,22 @@ class VmSession(RemoteSession):
     def command(
         self, argv: Any, env: dict[str, str] | None = None, timeout: float = 300, text: str = ""
     ) -> tuple[int, str, str]:
+        self._untouched = False
         return super().command(argv, {**self._env, **(env or {})}, timeout, text)
 
-    def snapshot(self, known: dict[str, Any] | None, *, of_image: bool = False) -> dict[str, Any]:
+    def snapshot(self, known: state.Snapshot | None) -> state.Snapshot:
+        if known is None and self._untouched:
+            return self._first
+        return state.take(self.command, known or self._first)
+
+    def _read_all(self) -> state.Snapshot:
         # Emulated, it would take minutes to read all that came with the image.
-        if known is None:
-            known, of_image = json.loads(self._container.read(f"/vm/{STATE}")), True
-        return super().snapshot(known, of_image=of_image)
+        listing, hashes = (
+            self._container.read(f"/vm{STATE}/{name}").decode(errors="replace")
+            for name in ("listing", "hashes")
+        )
+        known = state.read(listing, lambda paths: hashes)
+        return state.take(self.command, known, of_image=True)
 
     def why_ended(self) -> str:
         if not (ended := self._container.why_ended()):
@@ -93,6 +107,7 @@ class VmSession(RemoteSession):
         return f"{ended}; the guest's console ends with: {lines[-1]}" if lines else ended
 
     def kernel(self, env: dict[str, str]) -> KernelManager:
+        self._untouched = False
         overrides: dict[str, Any] = {f"{name}_port": port for name, port in PORTS.items()}
         overrides |= {"transport": "tcp", "ip": "0.0.0.0"}  # noqa: S104 - its network is its own
         directory = Path(tempfile.mkdtemp(prefix="k", dir=self._container.shared))
@@ -127,8 +142,10 @@ def _boot(host: Host, image: str, qemu: str, name: str) -> str:
     made = []
     try:
         # What the image holds is read by a container of it, which is not emulated.
-        look = f"{PYTHON} -B -m kb.state </dev/null >/tmp/{STATE}"
-        made.append(tree := api.create_container(image, ["sh", "-c", look])["Id"])
+        look = (
+            f"mkdir {STATE}; cd {STATE}; ({state.LISTING}) >listing; ({state.ALL_HASHES}) >hashes"
+        )
+        made.append(tree := api.create_container(image, ["bash", "-c", look])["Id"])
         options = api.create_host_config(init=True, **_devices())
         made.append(
             boot := api.create_container(
@@ -141,7 +158,7 @@ def _boot(host: Host, image: str, qemu: str, name: str) -> str:
         api.put_archive(boot, "/tree", api.export(tree, chunk_size=1 << 22))
         api.start(tree)
         api.wait(tree)
-        chunks, _ = api.get_archive(tree, f"/tmp/{STATE}")  # noqa: S108 - of a container
+        chunks, _ = api.get_archive(tree, STATE)
         api.put_archive(boot, "/vm", b"".join(chunks))
         api.start(boot)
         status = api.wait(boot)["StatusCode"]
