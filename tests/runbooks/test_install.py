@@ -38,6 +38,7 @@ GO = """#!/bin/sh
 case $1 in
 version) echo "go version go{version} linux/{architecture}" ;;
 run) echo "built by go{version}" ;;
+env) sed -n "s/^$2=//p" "$(dirname "$0")/../go.env" ;;
 esac
 """
 
@@ -51,6 +52,7 @@ def packed(version: str, padding: int = 0) -> bytes:
     """An archive laid out as Go's, with a `go` that knows little more than its version."""
     files = {
         "go/VERSION": f"go{version}\n".encode(),
+        "go/go.env": b"# defaults\nGOTOOLCHAIN=auto\nGOSUMDB=on\n",
         "go/bin/go": GO.format(version=version, architecture=ARCHITECTURE).encode(),
         "go/src/padding": os.urandom(padding),
     }
@@ -170,6 +172,7 @@ def run(tmp_path: Path, mirror: Mirror) -> Run:
             "prefix": str(tmp_path / "prefix"),
             "mirror": mirror.url,
             "sha256": "",
+            "toolchain": "auto",
             "switch": "true",
         } | parameters
         output = ""
@@ -370,6 +373,31 @@ def test_the_switch_is_never_without_a_go(run: Run, mirror: Mirror, tmp_path: Pa
     assert left_in(link.parent) == ["go", "go-1.99.1", "go-1.99.2"]
 
 
+def test_the_policy_for_newer_toolchains(run: Run, mirror: Mirror, tmp_path: Path) -> None:
+    mirror.publish("1.99.1")
+    assert run("download", "unpack").status == 0
+    settings = tmp_path / "prefix/go-1.99.1/go.env"
+    said = run("toolchain", toolchain="local").output
+    assert said == f"changed: GOTOOLCHAIN is local in {settings}\n"
+    assert settings.read_text() == "# defaults\nGOTOOLCHAIN=local\nGOSUMDB=on\n"
+    assert run("toolchain", toolchain="local").output == ""
+    settings.unlink()
+    assert "older than 1.21" in run("toolchain", toolchain="local").output
+
+
+def test_a_mirror_that_is_a_directory(run: Run, mirror: Mirror, tmp_path: Path) -> None:
+    media = tmp_path / "media"
+    media.mkdir()
+    content = packed("1.99.1")
+    (media / name("1.99.1")).write_bytes(content)
+    steps = ("preflight-parameters", "preflight-mirror", "download", "unpack")
+    done = run(*steps, mirror=media.as_uri(), sha256=sum_of(content))
+    assert done.status == 0, done.output
+    assert "go-1.99.1" in left_in(tmp_path / "prefix")
+    done = run(*steps, mirror=f"{media.as_uri()}/else", go_version="1.99.2")
+    assert f"file://{media}/else/{name('1.99.2')} cannot be had" in last_line(done)
+
+
 @pytest.mark.parametrize("version", ["1.26.6", "1.27rc1", "1.21.0", "1.27beta2"])
 def test_versions_as_they_are_published(run: Run, version: str) -> None:
     assert run("preflight-parameters", go_version=version).status == 0
@@ -382,6 +410,7 @@ def test_versions_as_they_are_published(run: Run, version: str) -> None:
         *(("prefix", v) for v in ("opt/go", "/", "")),
         *(("mirror", v) for v in ("go.dev/dl", "https://go.dev/dl/", "ftp://go.dev/dl", "")),
         *(("sha256", v) for v in ("5b0a54c6", "z" * 64, "0" * 65)),
+        *(("toolchain", v) for v in ("go1.27.0", "autopath", "")),
     ],
 )
 def test_parameters_that_make_no_sense(run: Run, parameter: str, value: str) -> None:
