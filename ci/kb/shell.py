@@ -24,6 +24,7 @@ from pathlib import Path
 STRICT = ("bash", "-Eeuo", "pipefail")
 PRELUDE = Path(__file__).with_name("prelude.sh")
 KEPT_OUTPUT = 1_000_000  # characters of one script's output that are passed on
+LINGERING = 2.0  # seconds that processes which outlive their script are waited for
 PR_SET_PDEATHSIG = 1
 
 
@@ -131,6 +132,7 @@ def run(
             _end(process)
             raise
         seconds = time.monotonic() - before
+        _wait_for_others(process.pid)
         failure = _read_failure(report, script) if process.returncode > 0 else None
         return Completed(process.returncode, output, seconds, failure, script)
 
@@ -155,6 +157,25 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
     if process.stdout is not None:
         process.stdout.close()
+
+
+def _wait_for_others(session: int) -> None:
+    """Let what the script left running in its session end: it may still write to TMPDIR.
+
+    A daemon that a step starts goes on; the wait for it is short.
+    """
+    deadline = time.monotonic() + LINGERING
+    while time.monotonic() < deadline and any(
+        _session_of(int(path.name)) == session for path in Path("/proc").glob("[0-9]*")
+    ):
+        time.sleep(0.02)
+
+
+def _session_of(process: int) -> int:
+    try:
+        return os.getsid(process)
+    except (ProcessLookupError, PermissionError):
+        return 0
 
 
 def _follow(

@@ -26,3 +26,5 @@ printf 'module example.com/app\n\ngo 1.21\n' | tee work/app/go.mod >tilde/app/go
 printf 'module example.com/lib\n\ngo 1.21\n' >work/lib/go.mod
 printf 'go 1.21\n\nuse (\n\t./app\n\t./lib\n)\n' >work/go.work
 printf 'go 1.21\n\nuse (\n\t./app\n\t~/lib\n)\n' >tilde/go.work
+mkdir garbled
+printf 'go 1.21\n\nmodules ./app ./lib\n' >garbled/go.work

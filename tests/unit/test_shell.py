@@ -191,6 +191,15 @@ def test_temporary_files_are_private_and_wiped(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_outlives_the_script_leaves_nothing_either(tmp_path: Path) -> None:
+    done = shell.run(
+        '(sleep 0.5; mkdir -p "$TMPDIR/late/cache") >/dev/null 2>&1 &\necho done', scratch=tmp_path
+    )
+    assert done.output == "done\n"
+    time.sleep(0.7)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_environment_is_plain() -> None:
     done = shell.run('echo "$TERM $NO_COLOR $version"', env={"version": "1.30"})
     assert done.output == "dumb 1 1.30\n"
