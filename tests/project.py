@@ -104,7 +104,7 @@ class Project:
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """A command of the virtual environment, run to its end in the root."""
         with self.start(*command, **env) as process:
-            out, err = process.communicate(timeout=240)
+            out, err = process.communicate(timeout=900)
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def papermill(self, path: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
