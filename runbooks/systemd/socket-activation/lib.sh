@@ -3,11 +3,11 @@
 
 port=${listen##*:}
 
-# The URLs under which the service answers: over IPv4 and IPv6 where only a port was given.
+# The URLs under which the service answers: over IPv4 and IPv6, where only a port was given.
 urls() {
     if [ "$listen" = "$port" ]; then
         echo "http://127.0.0.1:$port$path"
-        echo "http://[::1]:$port$path"
+        [ -z "$(ip -6 address show to ::1)" ] || echo "http://[::1]:$port$path"
     else
         echo "http://$listen$path"
     fi

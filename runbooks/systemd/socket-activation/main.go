@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -49,7 +50,8 @@ func run(address string, idle, start time.Duration) error {
 	http.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "hello from release %s, process %d\n", release, os.Getpid())
 	})
-	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, IdleTimeout: max(idle, time.Second)}
+	// A connection that is kept for a next request must not keep an idle service.
+	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, IdleTimeout: cmp.Or(idle, time.Minute)}
 	visitors := newVisitors(idle)
 	server.ConnState = visitors.count
 	var serving sync.WaitGroup
