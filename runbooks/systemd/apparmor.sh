@@ -1,0 +1,51 @@
+# shellcheck shell=bash
+# What the cells of apparmor.ipynb share. The parameters come from the environment.
+# shellcheck disable=SC2154
+file=/etc/apparmor.d/$service
+
+profile() { # complain|enforce: the profile for these parameters
+    local flags="" without=()
+    [ "$1" = enforce ] || flags="flags=($1) "
+    if [ "$port" -eq 0 ] || [ "$port" -gt 1023 ]; then
+        without+=(-e '/^  # TCP\./s/ Below.*//' -e '/capability net_bind_service/d')
+    fi
+    [ "$client" = true ] || without+=(-e '/# Name resolution/,/ssl_certs/d')
+    sed "${without[@]}" -e "s|@SERVICE@|$service|; s|@BINARY@|$binary|; s|@FLAGS@|$flags|" \
+        -e "s|@CONFIG@|$config|; s|@STATE@|$state|; s|@LOGS@|$logs|" "$KB_HERE/apparmor.profile"
+}
+
+put() { # complain|enforce: the file and the kernel have that profile
+    local before
+    before=$(sed -n "s/^$service (\(.*\))$/\1/p" "/sys/kernel/security/apparmor/profiles")
+    profile "$1" >"$TMPDIR/profile"
+    if ! cmp --quiet "$TMPDIR/profile" "$file"; then
+        install --mode=644 "$TMPDIR/profile" "/etc/apparmor.d/.$service.new" # hidden: not read at boot
+        mv "/etc/apparmor.d/.$service.new" "$file"
+        echo "changed: wrote $file, in $1 mode"
+    fi
+    apparmor_parser --replace --skip-cache "$file"
+    [ "$before" = "$1" ] || echo "changed: loaded the profile $service, in $1 mode"
+}
+
+label() { # what the service's main process is confined by
+    local pid
+    pid=$(systemctl show --property MainPID --value "$service")
+    { tr -d '\0' <"/proc/$pid/attr/apparmor/current" || cat "/proc/$pid/attr/current"; } 2>/dev/null || true
+}
+
+ready() { # SECONDS: the service runs and answers within so long
+    # shellcheck disable=SC2016 # the other shell expands it
+    timeout "$1" bash -c 'until systemctl --quiet is-active "$service" &&
+        curl --fail --silent --output /dev/null --max-time 2 "$health"; do sleep 0.5; done'
+}
+
+now() { # a place in the journal
+    journalctl --quiet --lines=0 --show-cursor | sed -n 's/^-- cursor: //p'
+}
+
+audited() { # ALLOWED|DENIED SINCE: each thing once, without the times and numbers of processes
+    journalctl --sync
+    journalctl --quiet --output=cat --no-pager "$2" _TRANSPORT=kernel + _TRANSPORT=audit |
+        sed -n "s/.*\(apparmor=\"$1\" .*profile=\"$service\".*\)/\1/p" |
+        sed -E 's/ (pid|fsuid|ouid|protocol)=[0-9]+//g; s/ (class|comm|requested_mask)="[^"]*"//g' | sort --unique
+}
