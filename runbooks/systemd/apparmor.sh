@@ -9,7 +9,7 @@ profile() { # complain|enforce: the profile for these parameters
     if [ "$port" -eq 0 ] || [ "$port" -gt 1023 ]; then
         without+=(-e '/^  # TCP\./s/ Below.*//' -e '/capability net_bind_service/d')
     fi
-    [ "$client" = true ] || without+=(-e '/# Name resolution/,/ssl_certs/d')
+    [ "$client" = true ] || without+=(-e '/# Name resolution/,/^$/d')
     sed "${without[@]}" -e "s|@SERVICE@|$service|; s|@BINARY@|$binary|; s|@FLAGS@|$flags|" \
         -e "s|@CONFIG@|$config|; s|@STATE@|$state|; s|@LOGS@|$logs|" "$KB_HERE/apparmor.profile"
 }
