@@ -28,6 +28,7 @@ from kb import redact
 
 OUTPUT_LIMIT = 2_000_000  # characters of one output that are stored
 DEFAULT_TIMEOUT = 1800.0  # seconds, for a run whose notebook does not say
+KERNEL_START = 300  # seconds; an emulated machine on a busy one took more than a minute
 DEFAULT_CELL_TIMEOUT = 600.0
 
 Progress = Callable[[str, float], object]  # what happens now, seconds since the start
@@ -62,7 +63,7 @@ class QuickClient(AsyncKernelClient):
         super().start_channels(*args, **{**channels, "hb": False})
 
     async def _async_wait_for_ready(self, timeout: float | None = None) -> None:
-        deadline = time.monotonic() + (timeout or 60)
+        deadline = time.monotonic() + (timeout or KERNEL_START)
         while time.monotonic() < deadline:
             request = self.kernel_info()
             if await self._is_idle_after(request):
@@ -174,7 +175,7 @@ def run(
         progress,
         km=manager,
         timeout=math.ceil(limits.get("cell_timeout", DEFAULT_CELL_TIMEOUT)),  # 0 would be none
-        startup_timeout=60,
+        startup_timeout=KERNEL_START,
         shutdown_kernel="immediate" if disposable else "graceful",
         record_timing=False,
     )
