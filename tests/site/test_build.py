@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Project, claim, code, mkdocs, settled, stream, text
+from jinja2 import FileSystemLoader
+from kb.site.plugin import VisibleFiles
 
 
 def html(root: Path, path: str) -> str:
@@ -308,3 +310,14 @@ def test_prose_that_swallows_a_cell_is_an_error(empty: Project) -> None:
     done = mkdocs(empty.root)
     assert done.returncode == 1
     assert "notebooks/go/a.ipynb: cell-look does not come out as a block of its own" in done.stderr
+
+
+def test_of_a_theme_only_hidden_files_are_passed_over(tmp_path: Path) -> None:
+    for name in ("main.html", "assets/a.css", ".icons/x.svg", "assets/.b/c.js", "assets/.d"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    listed = VisibleFiles(tmp_path).list_templates()
+    everything = FileSystemLoader(tmp_path).list_templates()
+    shown = {name for name in everything if not name.startswith(".") and "/." not in name}
+    assert shown <= set(listed) < set(everything)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import minify_html
-from jinja2 import ChoiceLoader, DictLoader
+from jinja2 import ChoiceLoader, DictLoader, FileSystemLoader
 from mkdocs.config import config_options as options
 from mkdocs.config.base import Config
 from mkdocs.exceptions import PluginError
@@ -56,6 +57,22 @@ class SiteConfig(Config):
     """What is kept between builds, relative to the project."""
 
 
+class VisibleFiles(FileSystemLoader):
+    """Lists a theme's files without looking into hidden directories, which MkDocs leaves out.
+
+    Material has 14 000 icons in one; listing them takes a sixth of a build that changes one page.
+    """
+
+    def list_templates(self) -> list[str]:
+        found = set()
+        for place in self.searchpath:
+            for directory, names, files in os.walk(place):
+                names[:] = [name for name in names if not name.startswith(".")]
+                below = Path(directory).relative_to(place)
+                found |= {(below / file).as_posix() for file in files}
+        return sorted(found)
+
+
 class SitePlugin(BasePlugin[SiteConfig]):
     """Publishes runbooks, notebooks, their runs, and the claims they settle."""
 
@@ -66,6 +83,14 @@ class SitePlugin(BasePlugin[SiteConfig]):
         self.templates = Templates(self.cache.templates)
         self.site = load.load(self.root)
         self.pages: list[NotebookPage | HtmlPage] = []
+        theme_env = config.theme.get_env
+
+        def get_env() -> Environment:
+            env = theme_env()
+            env.loader = VisibleFiles(config.theme.dirs)
+            return env
+
+        config.theme.get_env = get_env  # type: ignore[method-assign]
         return config
 
     def on_files(self, files: Files, *, config: MkDocsConfig) -> Files:
