@@ -48,7 +48,9 @@ def search(page: Page, url: str, query: str) -> list[str]:
     page.keyboard.press("End")  # what is not on this keyboard comes without the release of a key
     found = page.locator(".md-search-result__item a.md-search-result__link")
     expect(found.first).to_be_attached(timeout=30_000)
-    return [link.get_attribute("href") or "" for link in found.all()]
+    # All at once: the list may still be getting shorter.
+    hrefs: list[str] = found.evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    return hrefs
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ def snapshot(**kinds: dict[str, Any]) -> state.Snapshot:
 
 
 def files(path: Path, before: list[Any] | None = None, *, of_image: bool = False) -> state.Snapshot:
+    """A snapshot that has the file at ``path`` alone."""
+    return snapshot(files=taken(path, before, of_image=of_image)["files"])
+
+
+def taken(path: Path, before: list[Any] | None = None, *, of_image: bool = False) -> state.Snapshot:
     """A snapshot of this machine, of whose files only the one at ``path`` is looked at."""
 
     def command(argv: list[str], text: str = "") -> tuple[int, str, str]:
@@ -29,9 +34,9 @@ def files(path: Path, before: list[Any] | None = None, *, of_image: bool = False
         return done.returncode, done.stdout, done.stderr
 
     known = snapshot(files={str(path): before}) if before else None
-    taken = state.take(command, known, of_image=of_image)
-    del taken["files"][str(path.parent)]
-    return taken
+    whole = state.take(command, known, of_image=of_image)
+    del whole["files"][str(path.parent)]
+    return whole
 
 
 def described(path: Path, before: list[Any] | None = None, *, of_image: bool = False) -> list[Any]:
@@ -145,12 +150,12 @@ def test_an_edit_of_the_same_size_and_time_is_noticed(file: Path) -> None:
 def test_a_listening_port_is_seen(file: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         name = f"tcp 0100007F {server.getsockname()[1]}"
-        assert files(file)["ports"][name] == "listening"
-    assert name not in files(file)["ports"]
+        assert taken(file)["ports"][name] == "listening"
+    assert name not in taken(file)["ports"]
 
 
 def test_users_groups_and_kernel_parameters_are_seen(file: Path) -> None:
-    seen = files(file)
+    seen = taken(file)
     users = seen["users"]
     assert users["user root"].startswith("x:0:0:")
     assert "group root" in users
