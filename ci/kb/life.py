@@ -153,7 +153,10 @@ class Life:
             left = state.differences(before, after, self.notebook.metadata.get("leaves", {}))
             before = after
             if left:
-                told[-1] |= {"passed": False, "message": f"it left a change: {'; '.join(left[:5])}"}
+                said = f"it left a change: {'; '.join(left[:5])}"
+                if not told[-1]["passed"]:  # it may have left one because of that
+                    said = f"{told[-1]['message']}; and {said}"
+                told[-1] |= {"passed": False, "message": said}
                 self.close()
                 before = None
         return nb, _verdict_of_cases(record, told, "broken")
