@@ -36,7 +36,11 @@ Progress = Callable[[str, float], object]  # what happens now, seconds since the
 
 @dataclass
 class Outcome:
-    """What became of a run: ``error`` is None, or the cell's id and one sentence."""
+    """What became of a run.
+
+    ``error`` is None, or the cell's id and one sentence (``cell``, ``message``); where the run is
+    to be repeated after a reboot of the host, it also has ``wants``: ``reboot``.
+    """
 
     cells: list[dict[str, Any]] = field(default_factory=list)
     error: dict[str, str] | None = None
@@ -118,6 +122,8 @@ class _Client(NotebookClient):
         except BaseException as error:
             if self.account.error is None:
                 self.account.error = {"cell": cell.id, "message": self._sentence(error, cell)}
+                if getattr(error, "ename", "") == "RebootNeededError":
+                    self.account.error["wants"] = "reboot"
             raise
         finally:
             row["duration"] = round(time.monotonic() - before, 3)
@@ -134,7 +140,7 @@ class _Client(NotebookClient):
             return "the kernel died"
         if isinstance(error, CellExecutionError):
             name, value = error.ename, error.evalue
-            ours = ("StepError", "Rejected")
+            ours = ("StepError", "RebootNeededError", "Rejected")
             return str(value) if name in ours else f"{name}: {value}"
         return f"{type(error).__name__}: {error}"
 

@@ -111,12 +111,19 @@ class Keeper:
 
     def note_left(self, paths: list[Path]) -> None:
         """Remember what the step left, so that a later edit by a person is not thrown away."""
-        left = self._read_left() | {str(path): _digest(path) for path in paths}
+        self._write_left(self._read_left() | {str(path): _digest(path) for path in paths})
+
+    def _write_left(self, left: dict[str, str]) -> None:
         text = json.dumps(left, indent=1, sort_keys=True)
         if not self.left.exists() or self.left.read_text(encoding="utf-8") != text:
             partial = self.left.with_suffix(".partial")
             partial.write_text(text, encoding="utf-8")
             partial.replace(self.left)
+
+    def forget_left(self, paths: list[Path]) -> None:
+        """Forget what earlier steps left at these paths: the next one writes to them."""
+        left = self._read_left()
+        self._write_left({path: was for path, was in left.items() if Path(path) not in paths})
 
     def restore(self) -> Iterator[str]:
         """Put every kept path back, newest first; yields one line for each thing done.

@@ -19,12 +19,13 @@ from papermill.parameterize import parameterize_notebook
 from kb import engine, hosts, redact, runs, state
 from kb.catalog import Notebook
 from kb.claims import settled_in
-from kb.hosts import Host, Session
+from kb.hosts import Host, Rebootable, Session
 from kb.parameters import is_secret
 
 MODES = {"plan": "plan", "apply": "apply", "again": "apply", "rollback": "rollback"}
 CHANGED = re.compile(r"^changed: .*", re.MULTILINE)
 SHOWN_DIFFERENCES = 20
+REBOOTS = 3  # a run that asks for more does not get what it wants from them
 
 Progress = Callable[[str], object]  # one line about what happens now
 
@@ -266,9 +267,36 @@ class Life:
     def _execute(
         self, session: Session, mode: str | None, parameters: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        path = self.notebook.root / self.notebook.path
         passed = self._parameters | (parameters or {}) | ({"mode": mode} if mode else {})
-        nb = load_notebook_node(str(path))
+        nb, outcome = self._execute_once(session, passed)
+        reboots = 0
+        while (
+            (outcome.error or {}).get("wants") == "reboot"
+            and isinstance(session, Rebootable)
+            and reboots < REBOOTS
+        ):
+            self.progress("rebooting the host")
+            session.reboot()
+            reboots += 1
+            before = outcome
+            nb, outcome = self._execute_once(session, passed)
+            outcome.started = before.started
+            outcome.duration += before.duration
+        return nb, {
+            "mode": mode,
+            "parameters": {
+                name: redact.MASK if is_secret(name) else value for name, value in passed.items()
+            },
+            "host": session.facts,
+            "image": session.image,
+            "reboots": reboots,
+            "state": None,
+            "broken": None,
+            **outcome.metadata(),
+        }
+
+    def _execute_once(self, session: Session, passed: dict[str, Any]) -> tuple[Any, engine.Outcome]:
+        nb = load_notebook_node(str(self.notebook.root / self.notebook.path))
         if passed:
             nb = parameterize_notebook(nb, passed, kernel_name="python3", language="python")
         env = redact.hide_parameters(nb) | {
@@ -283,17 +311,7 @@ class Life:
             why_dead=session.why_dead,
             hidden=redact.secrets(env),
         )
-        return nb, {
-            "mode": mode,
-            "parameters": {
-                name: redact.MASK if is_secret(name) else value for name, value in passed.items()
-            },
-            "host": session.facts,
-            "image": session.image,
-            "state": None,
-            "broken": None,
-            **outcome.metadata(),
-        }
+        return nb, outcome
 
 
 def _judge(

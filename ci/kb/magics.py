@@ -41,6 +41,10 @@ class StepError(_OneLine, Exception):
     """A cell of a runbook that failed."""
 
 
+class RebootNeededError(StepError):
+    """A cell that cannot go on before the host has been started anew."""
+
+
 def load(ipython: InteractiveShell) -> None:
     """Register the magics and the guard with a running kernel."""
     guard = ParameterGuard()
@@ -119,6 +123,8 @@ class Runbook:
                 for path, _ in paths:
                     if saved := keeper.keep(path):
                         print(f"saved: {path} was edited since; the edited one is {saved}")
+                # What a step that fails or is killed leaves is no edit of a person either.
+                keeper.forget_left([path for path, _ in paths])
                 self._run("apply", title, body)
                 keeper.note_left([path for path, _ in paths if path.is_file()])
             except (KeepError, OSError) as error:
@@ -205,9 +211,15 @@ class Runbook:
         )
         if self._keeper is not None:
             (self._keeper.root / "running").unlink(missing_ok=True)
+        secrets = redact.secrets(self._values())
+        if done.reboot:
+            raise RebootNeededError(
+                f'{kind} "{title.strip()}" needs a reboot: {redact.clean(done.reboot, secrets)}'
+                " (reboot this host, then run the same command again: it goes on from there)"
+            )
         if done.status != 0:
             stopped = "failed" if done.failure or done.status < 0 else "stopped"
-            why = redact.clean(done.why(), redact.secrets(self._values()))
+            why = redact.clean(done.why(), secrets)
             raise StepError(f'{kind} "{title.strip()}" {stopped}: {why}')
 
 

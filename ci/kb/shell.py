@@ -38,13 +38,17 @@ class Failure:
 
 @dataclass(frozen=True)
 class Completed:
-    """A finished script: exit status, its one stream of output, seconds, and where it failed."""
+    """A finished script: exit status, its one stream of output, seconds, and where it failed.
+
+    ``reboot`` is why it wants the host to be started anew (``kb-reboot``), or "".
+    """
 
     status: int
     output: str
     seconds: float
     failure: Failure | None = None
     script: str = field(default="", repr=False)
+    reboot: str = ""
 
     def __str__(self) -> str:
         return self.output
@@ -102,6 +106,7 @@ def run(
         file = work / "cell.sh"
         file.write_text(script, encoding="utf-8")
         report = work / "failed"
+        reboot = work / "reboot"
         temporary = work / "tmp"
         temporary.mkdir()
         before = time.monotonic()
@@ -119,6 +124,7 @@ def run(
                 "TMPDIR": str(temporary),
                 "BASH_ENV": str(PRELUDE),
                 "KB_FAILED": str(report),
+                "KB_REBOOT": str(reboot),
                 "KB_PYTHON": sys.executable,
             },
             start_new_session=True,  # so that a timeout ends its children, too
@@ -134,7 +140,8 @@ def run(
         seconds = time.monotonic() - before
         _wait_for_others(process.pid)
         failure = _read_failure(report, script) if process.returncode > 0 else None
-        return Completed(process.returncode, output, seconds, failure, script)
+        why = reboot.read_text(encoding="utf-8").strip() if reboot.exists() else ""
+        return Completed(process.returncode, output, seconds, failure, script, why)
 
 
 @contextlib.contextmanager

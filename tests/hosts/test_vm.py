@@ -20,6 +20,15 @@ touch /opt/mine
 sysctl --write vm.swappiness=7
 systemctl stop systemd-timesyncd
 """
+REBOOT = """\
+%%observe Ask once
+if [ ! -e /opt/asked ]; then
+    cat /proc/sys/kernel/random/boot_id >/opt/asked
+    kb-reboot "this is the first boot"
+fi
+grep --quiet . /opt/asked
+! grep --quiet --file /opt/asked /proc/sys/kernel/random/boot_id
+"""
 PANIC = "%%observe Panic\necho 1 >/proc/sys/kernel/sysrq\necho c >/proc/sysrq-trigger"
 NEEDS = ["root", "systemd", "kernel-parameters"]
 
@@ -51,6 +60,23 @@ def test_a_machine_of_its_own(hosted: Project) -> None:
     assert "run: the host disappeared" in said
     assert "the guest's console ends with:" in said
     assert "(cell `last`)" in said
+
+
+def test_a_run_goes_on_after_a_reboot(hosted: Project) -> None:
+    hosted.add(
+        "notebooks/a/x.ipynb",
+        notebook(
+            code("ask", REBOOT),
+            code("look", LOOK),
+            parameters='x: str = ""  # nothing',
+            needs=[*NEEDS, "reboot"],
+        ),
+    )
+    done = hosted.run("pytest", "--on", "debian-13-vm", "notebooks")
+    assert done.returncode == 0, done.stdout
+    assert printed(hosted, "x", "look").split()[:4] == ["systemd", "cgroup2fs", "Y", "running"]
+    record = hosted.executed("build/runs/debian-13-vm/notebooks/a/x.run.ipynb")
+    assert record["metadata"]["kb_run"]["reboots"] == 1
 
 
 @pytest.mark.parametrize(("needs", "where"), [(["root"], 1), (NEEDS, 2)])

@@ -92,3 +92,11 @@ def test_a_kernel_that_cannot_start(tmp_path: Any) -> None:
     assert outcome.error["message"].startswith("the run could not start: ")
     assert {cell["status"] for cell in outcome.cells} == {"not run"}
     assert time.monotonic() - before < 30
+
+
+def test_a_run_that_wants_a_reboot_says_so() -> None:
+    _, outcome, _ = execute("%%observe Look\nkb-reboot 'it loads at boot'", "print('never')")
+    assert outcome.error is not None
+    assert outcome.error["wants"] == "reboot"
+    assert "needs a reboot: it loads at boot" in outcome.error["message"]
+    assert [cell["status"] for cell in outcome.cells][2:] == ["failed", "not run"]

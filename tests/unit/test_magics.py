@@ -139,6 +139,31 @@ def test_a_failed_preflight_is_one_sentence(make: Make) -> None:
     )
 
 
+def test_what_a_failed_step_left_is_no_edit_of_a_person(
+    make: Make, world: Path, tmp_path: Path
+) -> None:
+    before = tree(world)
+    cells = make("apply")
+    cells.run(step(world, f"cd {world}; {CHANGE}"))
+    with pytest.raises(magics.StepError):
+        cells.run(step(world, f"echo half >{world}/conf; false"))
+    said = make("rollback").run("%%rollback Put it back\nkb-restore")
+    assert "saved:" not in said
+    assert tree(world) == before
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_step_that_needs_a_reboot_ends_the_run(make: Make, world: Path) -> None:
+    cells = make("apply")
+    with pytest.raises(magics.RebootNeededError) as caught:
+        cells.run(step(world, f"echo new >{world}/conf; kb-reboot 'it loads at boot'; echo late"))
+    assert str(caught.value) == (
+        'apply "Change two files" needs a reboot: it loads at boot'
+        " (reboot this host, then run the same command again: it goes on from there)"
+    )
+    assert (world / "conf").read_text() == "new\n"
+
+
 def test_without_a_mode_there_is_no_runbook(make: Make) -> None:
     cells = make("plan")
     cells.run("mode = 'sideways'")

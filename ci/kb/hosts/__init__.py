@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from kb import facts, state
 from kb.catalog import NEEDS, Notebook
@@ -72,6 +72,17 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Give the host back. May be called twice."""
+
+
+@runtime_checkable
+class Rebootable(Protocol):
+    """A session whose host can be started anew."""
+
+    def reboot(self) -> None:
+        """Start the host anew, with all that is on its disk, and wait until it answers.
+
+        Raises :class:`HostError`.
+        """
 
 
 def load(root: Path) -> dict[str, Host]:

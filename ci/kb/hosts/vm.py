@@ -6,6 +6,7 @@ state of its image; sessions resume it from there, each with a disk that is thro
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import tempfile
@@ -74,6 +75,25 @@ class VmSession(RemoteSession):
                 time.sleep(0.1)
         if status != 0:
             raise HostError(f"{self.host.name}: the guest could not be resumed: {error.strip()}")
+
+    def reboot(self) -> None:
+        boot = ["cat", "/proc/sys/kernel/random/boot_id"]
+        earlier = self.command(boot)
+        # QEMU ends when the guest resets itself, after a panic too; this says that it is meant to.
+        (self._container.shared / "reboot").touch()
+        self.command(["systemctl", "reboot"])
+        deadline = time.monotonic() + START
+        while True:
+            # Until it has gone down, it may still answer.
+            with contextlib.suppress(HostError):
+                if self.command(boot, timeout=10) != earlier:
+                    break
+            if ended := self.why_ended():
+                raise HostError(ended)
+            if time.monotonic() > deadline:
+                raise HostError(f"{self.host.name} did not come back within {START} s of a reboot")
+            time.sleep(0.5)
+        self._wait()
 
     def connect(self) -> socket.socket:
         return self._container.connect(START)

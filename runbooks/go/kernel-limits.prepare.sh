@@ -1,0 +1,3 @@
+#!/bin/bash
+# CI's machine may be rebooted.
+echo '{"prove_by_reboot": true}'
