@@ -99,7 +99,11 @@ class Container:
                 raise HostError(f"{self.name} was not ready after {within:g} s")
             time.sleep(0.01)
         peer = socket.socket(socket.AF_UNIX)
-        peer.connect(str(place))
+        try:
+            peer.connect(str(place))
+        except OSError:
+            peer.close()
+            raise
         return peer
 
     def read(self, path: str) -> bytes:

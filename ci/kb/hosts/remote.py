@@ -83,9 +83,9 @@ class RemoteSession(ABC):
         limited = ["timeout", "--kill-after=5", str(timeout), *argv]
         request = {"command": limited, "env": env or {}, "input": text}
         try:
-            peer = self.connect()
-            peer.sendall(json.dumps(request).encode() + b"\n")
-            _, report = answer(peer)
+            with self.connect() as peer:
+                peer.sendall(json.dumps(request).encode() + b"\n")
+                _, report = answer(peer)
         except OSError:
             report = {}
         if not report:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import minify_html
 from jinja2 import ChoiceLoader, DictLoader, FileSystemLoader
@@ -75,6 +76,11 @@ class VisibleFiles(FileSystemLoader):
 
 class SitePlugin(BasePlugin[SiteConfig]):
     """Publishes runbooks, notebooks, their runs, and the claims they settle."""
+
+    def on_startup(self, *, command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
+        if command != "serve":
+            # A build ends soon and makes few cycles: looking for them takes a tenth of it.
+            gc.disable()
 
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         base = Path(config.config_file_path).parent if config.config_file_path else Path.cwd()
