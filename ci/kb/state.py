@@ -36,11 +36,12 @@ SKIPPED = (
     "/var/lib/systemd/timers",
     "/var/lib/systemd/timesync",
     "/var/log/journal",
+    "/var/log/wtmp",
     # Directories that systemd makes for as long as a service runs.
     "/tmp/systemd-private-*",  # noqa: S108
     "/var/tmp/systemd-private-*",  # noqa: S108
 )
-# Kernel parameters that count something or change by themselves.
+# Kernel parameters that count something, change by themselves, or are made anew at boot.
 RESTLESS = (
     "debug",
     "fs.aio-nr",
@@ -52,11 +53,15 @@ RESTLESS = (
     "kernel.pty.nr",
     "kernel.random",
     "kernel.sched_domain",
+    "net.ipv4.tcp_fastopen_key",
     "net.netfilter.nf_conntrack_count",
+    "vm.admin_reserve_kbytes",
     "vm.stat_refresh",
+    "vm.user_reserve_kbytes",
 )
-# Services that systemd's own programs start for a question, and that end when nobody asks more.
-ON_DEMAND = ("systemd-hostnamed.", "systemd-localed.", "systemd-timedated.")
+# Units that come and go by themselves: services that systemd's own programs start for a question,
+# and the mounts of what CI plugs in.
+FLEETING = ("systemd-hostnamed.", "systemd-localed.", "systemd-timedated.", "srv.", "srv-")
 # Sections end with the byte 1e, of files each field group and each link's target with a NUL.
 LISTING = r"""
 export LC_ALL=C
@@ -117,7 +122,7 @@ def read(
         "units": {
             name: " ".join(rest.split()[:2])
             for name, rest in _words(units, " ").items()
-            if not name.startswith(ON_DEMAND)
+            if not name.startswith(FLEETING)
         },
         "ports": _ports(ports),
         "sysctls": _sysctls(sysctls),
