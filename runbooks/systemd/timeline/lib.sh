@@ -1,0 +1,40 @@
+# shellcheck shell=bash
+# What the cells of timeline.ipynb share. The parameters come from the environment.
+# shellcheck disable=SC2154
+
+process() { # the service's main process; 0: none
+    systemctl show --property MainPID --value "$service"
+}
+
+get() { # from the service itself, whatever proxy is set
+    curl --noproxy '*' --fail --silent --show-error --max-time 10 "$@"
+}
+
+godebug() { # GODEBUG as the running service has it, less what this runbook adds
+    tr '\0' '\n' <"/proc/$(process)/environ" | sed -n 's/^GODEBUG=//p' | tr ',' '\n' |
+        sed '/^gctrace=/d' | paste --serial --delimiters=,
+}
+
+drop_in() { # the lines for the unit; the last GODEBUG counts, so it has the others' settings, too
+    local before
+    before=$(godebug)
+    cat <<END
+# Written by the runbook systemd/timeline, whose rollback takes it away.
+[Service]
+Environment="GODEBUG=${before:+${before//%/%%},}gctrace=1"
+StandardError=journal
+END
+}
+
+logs_collections() { # whether the running service does
+    tr '\0' '\n' <"/proc/$(process)/environ" | grep --quiet '^GODEBUG=.*gctrace=1'
+}
+
+ready() { # SECONDS: it runs and answers within so long
+    local deadline=$((SECONDS + $1))
+    until systemctl --quiet is-active "$service" && get --output /dev/null "$pprof/cmdline" 2>/dev/null &&
+        get --output /dev/null "$url" 2>/dev/null; do
+        ((SECONDS < deadline)) || return 1
+        sleep 0.5
+    done
+}
