@@ -21,6 +21,7 @@ GC_LINE = re.compile(r"gc (\d+) @(\d+\.\d+)s(?:.*?%: ([\d.+]+) ms clock)?")
 ZONED = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.(\d+))?(?:Z|[+-]\d\d:\d\d)")
 LOCAL = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.(\d+))?")  # package log's, local time
 SLEW = 5e-4  # the kernel turns a clock by so much at most; what is more was a step
+SPREAD = 3 * MS  # of a start, by several collections: the log's last digit, and some waiting
 STEP = 5 * MS  # of the time of day between two entries, beyond the slew
 
 
@@ -146,32 +147,27 @@ class Timeline:
         return self.kept["started"], min(latest, default=self.trace.last)
 
     @cached_property
-    def pairs(self) -> list[tuple[tuple[int, int, int], int]]:
-        """Collections of the log, each with the moment when its first pause begins in the trace.
+    def pairs(self) -> list[tuple[int, int]]:
+        """Of collections in log and trace: since the program's start, and on CLOCK_MONOTONIC.
 
-        The log's collections follow each other as the trace's do, so one number says all: by how
-        many the log is ahead. It is the one with which the program's start varies least.
+        The log numbers them and the trace does not. So each number that the trace's first one can
+        have is tried, and the one counts with which most of them give the same start.
         """
         pauses = [
             span.begin
             for span in self.trace.spans
             if span.kind == "pause" and "sweep termination" in span.name and span.begin
         ]
-        log = [gc for _, gc in self.collections]
-        best: list[tuple[tuple[int, int, int], int]] = []
-        narrowest = 3 * MS  # the log's cut-off millisecond, and some delay
-        for ahead in range(-len(pauses), len(log)):
-            found = [
-                (log[ahead + i], pause)
-                for i, pause in enumerate(pauses)
-                if 0 <= ahead + i < len(log)
-            ]
-            starts = [pause - began for (_, began, _), pause in found]
-            low, high = self.start
-            if not starts or not low <= max(starts) or min(starts) - MS > high:
-                continue
-            if len(found) > len(best) and max(starts) - min(starts) <= narrowest:
-                best = found
+        log = {number: began for _, (number, began, _) in self.collections}
+        low, high = self.start
+        best: list[tuple[int, int]] = []
+        for first in range(min(log, default=0) - len(pauses), max(log, default=0) + 1):
+            found = [(log[n], pause) for n, pause in enumerate(pauses, first) if n in log]
+            # A thread that had to wait shows a pause late, never early: the earliest start counts.
+            earliest = min((pause - began for began, pause in found), default=-1)
+            same = [pair for pair in found if pair[1] - pair[0] <= earliest + SPREAD]
+            if low <= earliest <= high and len(same) > len(best):
+                best = same
         return best
 
     @cached_property
@@ -179,9 +175,8 @@ class Timeline:
         """The same as `start`, by the collections that are in the trace, too."""
         if not self.pairs:
             return None
-        low = max(pause - began - MS for (_, began, _), pause in self.pairs)
-        high = min(pause - began for (_, began, _), pause in self.pairs)
-        return min(low, high), high  # a thread that had to wait makes the pause late, never early
+        starts = [pause - began for began, pause in self.pairs]
+        return min(max(starts) - MS, *starts), min(starts)  # its millisecond is cut off
 
     def steps(self) -> Iterator[tuple[Line, Line, int]]:
         """Entries between which the time of day was set, and by how much."""

@@ -36,7 +36,7 @@ def main() -> None:
     try:
         collect(asked)
     except (OSError, subprocess.SubprocessError) as error:
-        sys.exit(f"{asked.trace}: {error}")
+        sys.exit(str(error))
 
 
 def collect(asked: argparse.Namespace) -> None:
@@ -75,7 +75,7 @@ def fetch(url: str, timeout: float, result: dict[str, Any]) -> None:
         with WEB.open(url, timeout=timeout) as answer:
             result["data"] = answer.read()
     except OSError as error:
-        result["error"] = error
+        result["error"] = OSError(f"{url}: {error}")
 
 
 def ask(url: str, timeout: float) -> dict[str, Any]:
@@ -91,6 +91,8 @@ def ask(url: str, timeout: float) -> dict[str, Any]:
         answer = WEB.open(asked, timeout=timeout)
     except urllib.error.HTTPError as error:
         answer = error  # an answer, too
+    except OSError as error:
+        raise OSError(f"{url}: {error}") from None
     first = time.monotonic_ns()
     with answer:
         answer.read()

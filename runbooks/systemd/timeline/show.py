@@ -153,7 +153,7 @@ def _collections(timeline: Timeline) -> Iterator[tuple[bool, str]]:
     if not inside:
         return
     yield (
-        len(timeline.pairs) >= len(inside),
+        2 * len(timeline.pairs) > len(inside),
         f"{len(inside)} collections of the log fall into the trace, {len(timeline.pairs)} are"
         " found there",
     )
