@@ -63,6 +63,7 @@ def trace(version: int = 26) -> bytes:
                 1_200 * MS,
                 event("UserTaskBegin", 0, 1, 0, 1, 0),
                 event("UserLog", 0, 1, 2, 3, 0),
+                event("UserLog", 0, 1, 6, 0, 0),
                 event("GCBegin", 10 * MS, 0, 0),
                 event("STWBegin", 0, 4, 0),
                 event("STWEnd", 1 * MS),
@@ -77,7 +78,7 @@ def trace(version: int = 26) -> bytes:
     )
 
 
-TEXTS = ("request", "id", "abc", "GC sweep termination", "GC mark termination")
+TEXTS = ("request", "id", "abc", "GC sweep termination", "GC mark termination", "none")
 
 
 def entry(mono: float, wall: float, message: str) -> dict[str, str]:
@@ -120,7 +121,7 @@ def test_a_trace_is_read() -> None:
         ("pause", "GC sweep termination", 1_210 * MS, 1_211 * MS),
         ("pause", "GC mark termination", 1_215 * MS, 1_216 * MS),
     ]
-    assert read.spans[0].notes == {"id": "abc"}
+    assert read.spans[0].notes == {"id": "abc", "none": ""}
     assert read.snapshots == [(1_100 * MS, 1_100 * MS, 5_000 * 10**9)]
 
 
@@ -139,9 +140,10 @@ def test_what_is_no_trace_is_refused(data: bytes, says: str) -> None:
         gotrace.read(data)
 
 
-def test_the_log_of_collections_finds_the_programs_start(tmp_path: Path) -> None:
-    timeline = collected(tmp_path, [entry(1_217, 900_000, GC)])
-    assert timeline.start == (START - 30 * MS, 1_002 * MS)  # no later than the line's arrival
+@pytest.mark.parametrize("arrival", [1_217, 1_215.2])
+def test_the_log_of_collections_finds_the_programs_start(tmp_path: Path, arrival: float) -> None:
+    timeline = collected(tmp_path, [entry(arrival, 900_000, GC)])
+    assert timeline.start == (START - 30 * MS, (arrival - 215) * MS)  # no later than it arrived
     assert timeline.fine_start == (START, START + MS)  # its millisecond is cut off
     row = next(row for row in timeline.rows() if row.source == "gc log")
     assert row.at - row.half <= 1_210 * MS <= row.at + row.half

@@ -100,7 +100,7 @@ class Timeline:
         self.request: dict[str, Any] | None = kept["request"]
         self.identity = self.request["id"] if self.request else identity
         if not self.identity and self.task:
-            self.identity = next(iter(self.task.notes.values()), "")
+            self.identity = next(filter(None, self.task.notes.values()), "")
         lines = [
             Line(
                 US * int(entry["__MONOTONIC_TIMESTAMP"]),
@@ -166,7 +166,7 @@ class Timeline:
             # A thread that had to wait shows a pause late, never early: the earliest start counts.
             earliest = min((pause - began for began, pause in found), default=-1)
             same = [pair for pair in found if pair[1] - pair[0] <= earliest + SPREAD]
-            if low <= earliest <= high and len(same) > len(best):
+            if low <= earliest <= high + MS and len(same) > len(best):
                 best = same
         return best
 

@@ -99,7 +99,7 @@ class Trace:
 @dataclass
 class _Generation:
     frequency: int = 0
-    strings: dict[int, str] = field(default_factory=dict)
+    strings: dict[int, str] = field(default_factory=lambda: {0: ""})  # 0: empty, and not there
     stacks: dict[int, list[int]] = field(default_factory=dict)  # the functions' names
     events: list[Event] = field(default_factory=list)
 
