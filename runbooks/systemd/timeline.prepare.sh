@@ -19,8 +19,8 @@ END
 cat >/usr/local/bin/incident <<'END'
 #!/bin/bash -e
 # One request of some seconds; in its middle the time of day is set ahead, and afterwards back.
-curl --fail --silent --header 'X-Request-Id: incident-1' 'http://127.0.0.1:8080/order?wait=2500' &
-sleep 1.2
+curl --fail --silent --header 'X-Request-Id: incident-1' 'http://127.0.0.1:8080/order?wait=4000' &
+sleep 2
 date --set='+90 seconds' >/dev/null
 wait $!
 date --set='-90 seconds' >/dev/null
