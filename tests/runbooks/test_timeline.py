@@ -195,7 +195,9 @@ def test_the_last_digit_of_a_time_says_how_good_it_is(text: str, digit: int) -> 
 
 
 def test_the_picture_has_every_source(tmp_path: Path) -> None:
-    drawn = picture(collected(tmp_path, [entry(1_217, 900_000, GC)]), "A <request>")
+    # The other line is seen around the request, and not around its collection.
+    entries = [entry(1_217, 900_000, GC), entry(1_290, 900_073, said(900_072, "late"))]
+    drawn = picture(collected(tmp_path, entries), "A <request>")
     for name in ("journal", "gc log", "trace: collection", "trace: pause", "trace: task"):
         assert f">{name}</text>" in drawn
     assert "A &lt;request&gt;" in drawn

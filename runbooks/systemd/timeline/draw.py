@@ -88,7 +88,7 @@ def _panel(
         there = [r for r in rows if (r.source, r.kind) == goes and r.at <= high]
         there = [row for row in there if (row.end or row.at) >= low]
         marks = [(x(row.at), x(row.end or row.at)) for row in there]
-        starts = [begin for begin, _ in marks[1:]] + [WIDTH]
+        starts = [*(begin for begin, _ in marks), WIDTH][1:]
         free = float(LEFT)  # from here on nothing is written in this lane
         for row, (begin, end), following in zip(there, marks, starts, strict=True):
             yield from _mark(x(row.at - row.half), begin, end, x(row.at + row.half), y, colour)

@@ -50,10 +50,14 @@ def clocks(timeline: Timeline) -> Iterator[str]:
     form = "{:<30} {:>24}  {:<12} {}"
     yield form.format("clock", "less CLOCK_MONOTONIC", "good to", "by")
     for name in ("realtime", "boottime"):
-        for reading in (timeline.kept["measured"][0][name], timeline.kept["measured"][-1][name]):
+        measured = timeline.kept["measured"]
+        for when, reading in (("before", measured[0][name]), ("after", measured[-1][name])):
             offset = f"{reading['offset'] / 10**9:+.7f} s"
             yield form.format(
-                f"CLOCK_{name.upper()}", offset, "± " + span(reading["half"]), "bracketed reading"
+                f"CLOCK_{name.upper()}",
+                offset,
+                "± " + span(reading["half"]),
+                f"bracketed readings {when}",
             )
     for at, mono, wall in timeline.trace.snapshots[-1:]:
         by = f"{len(timeline.trace.snapshots)} snapshots in the trace"
