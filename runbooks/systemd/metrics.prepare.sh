@@ -37,15 +37,25 @@ groups:
     exprr: up{job="orders"} == 0
 END
 
+cat >/usr/local/bin/orders-load <<'END'
+#!/bin/bash -e
+# usage: orders-load ALERT     brings the service near the limit that the alert is about
+case $1 in
+    *Memory*) work='hold?mib=225' ;;
+    *Cpu*) work='compute?seconds=600' ;;
+esac
+curl --fail --silent --show-error "http://127.0.0.1:8000/$work"
+END
+chmod 755 /usr/local/bin/orders-load
+
 systemctl daemon-reload
 systemctl enable --quiet --now orders prometheus
 for url in http://127.0.0.1:8000/metrics http://127.0.0.1:9090/-/ready; do
     timeout 120 bash -c "until curl --fail --silent --output /dev/null $url; do sleep 0.3; done"
 done
 tr -d '\n' <<END
-{"cpu_quota": 50, "scrape_interval": "3s", "window": "15s", "alert_for": "6s",
- "provoke": "curl --fail --silent --show-error 'http://127.0.0.1:8000/hold?mib=225' 'http://127.0.0.1:8000/compute?seconds=600'",
+{"cpu_quota": 100, "scrape_interval": "5s", "window": "20s", "alert_for": "5s",
+ "provoke": "/usr/local/bin/orders-load", "expect": "ServiceNearMemoryMax ServiceNearCpuQuota",
  "relieve": "curl --fail --silent --show-error http://127.0.0.1:8000/release",
- "expect": "ServiceNearMemoryMax ServiceHeapNearLimit ServiceNearCpuQuota",
  "demonstration": "$KB_FIXTURES/measured"}
 END
