@@ -57,12 +57,13 @@ restart() { # as much of ready_within as is needed for systemd to call it starte
     timeout "$ready_within" systemctl restart "$service" || true # whether it is ready is asked afterwards
 }
 
-cgroup() { # FILE: what the service's control group says
-    cat "/sys/fs/cgroup$(systemctl show --property ControlGroup --value "$service")/$1"
+control_group() { # the directory of the service's control group
+    echo "/sys/fs/cgroup$(systemctl show --property ControlGroup --value "$service")"
 }
 
-shown() { # what the service shows now
-    curl --fail --silent --show-error --max-time 10 "$metrics"
+shown() { # what the service shows, fetched once in a cell
+    [ -s "$TMPDIR/shown" ] || curl --fail --silent --show-error --max-time 10 --output "$TMPDIR/shown" "$metrics"
+    cat "$TMPDIR/shown"
 }
 
 value() { # METRIC: its value, without an exponent, in what the service shows
@@ -229,6 +230,6 @@ within() { # SECONDS EXPRESSION: Prometheus has an answer to it within so long
     local deadline=$((SECONDS + $1))
     until [ -n "$(query "$2" || true)" ]; do
         ((SECONDS < deadline)) || return 1
-        sleep 1
+        sleep 2
     done
 }
