@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
+from kb import catalog, hosts
+from kb.hosts import HostError, images, remote, vm
+from places import containers
 from project import Project, code, notebook
 
 LOOK = """\
@@ -77,6 +84,52 @@ def test_a_run_goes_on_after_a_reboot(hosted: Project) -> None:
     assert printed(hosted, "x", "look").split()[:4] == ["systemd", "cgroup2fs", "Y", "running"]
     record = hosted.executed("build/runs/debian-13-vm/notebooks/a/x.run.ipynb")
     assert record["metadata"]["kb_run"]["reboots"] == 1
+
+
+@pytest.fixture
+def panicking(hosted: Project) -> Iterator[tuple[hosts.Host, str]]:
+    """The host, and the id of its image with a first process that ends at once."""
+    host = hosts.load(hosted.root)["debian-13-vm"]
+    api = images.engine().api
+    ends = ["cp", "/bin/true", "/usr/lib/systemd/systemd"]
+    container = api.create_container(images.ensure(host)["id"], ends)["Id"]
+    api.start(container)
+    assert api.wait(container)["StatusCode"] == 0
+    image = str(api.commit(container)["Id"])
+    api.remove_container(container)
+    yield host, image
+    api.remove_image(image)
+
+
+def test_a_guest_that_does_not_boot(panicking: tuple[hosts.Host, str]) -> None:
+    host, image = panicking
+    with pytest.raises(HostError) as caught:
+        vm.booted(host, image)
+    assert str(caught.value).startswith(
+        "debian-13-vm could not be booted: the guest did not boot; the guest's console ends with:"
+        " Kernel panic - not syncing: Attempted to kill init!"
+    )
+
+
+def test_a_guest_that_hangs(hosted: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "SILENCE", 2.0)
+    path = "notebooks/a/x.ipynb"
+    hosted.add(path, notebook(parameters='x: str = ""  # nothing', needs=NEEDS))
+    host = hosts.load(hosted.root)["debian-13-vm"]
+    session = hosts.start(host, catalog.read(hosted.root, Path(path)), {})
+    try:
+        say = "echo the last words >/dev/console"
+        assert session.command(["sh", "-c", say]) == (0, "", "")
+        [container] = containers(path)
+        subprocess.run(["docker", "pause", container], check=True, capture_output=True)
+        with pytest.raises(HostError) as caught:
+            session.command(["true"], timeout=1)
+    finally:
+        session.close()
+    assert str(caught.value).startswith(
+        "debian-13-vm does not answer any more; the guest's console"
+    )
+    assert str(caught.value).endswith("the last words")
 
 
 @pytest.mark.parametrize(("needs", "where"), [(["root"], 1), (NEEDS, 2)])

@@ -10,7 +10,7 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +110,7 @@ class Container:
         """The content of a file in the container. Raises :class:`HostError`."""
         try:
             chunks, _ = self._api.get_archive(self._id, path)
-            with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
-                file = archive.extractfile(archive.next() or path)
-                return file.read() if file else b""
+            return content(chunks)
         except DockerException as error:
             raise HostError(f"{self.name}: {path} cannot be read: {_why(error)}") from None
 
@@ -149,6 +147,14 @@ class Container:
     def _remove(self, container: str) -> None:
         with contextlib.suppress(DockerException):  # it is being removed already
             self._api.remove_container(container, force=True)
+
+
+def content(chunks: Iterable[bytes]) -> bytes:
+    """The content of the one file of the archive that the engine gives for a file."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        member = archive.next()
+        file = archive.extractfile(member) if member else None
+        return file.read() if file else b""
 
 
 def surroundings() -> tuple[dict[str, str], dict[str, str]]:

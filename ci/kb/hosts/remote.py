@@ -27,6 +27,7 @@ FIXTURES = "/srv/fixtures"
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 KEPT = 4000  # bytes of a kernel's own output that are kept: its last words
 ENDED = 137  # status of what ended without telling
+SILENCE = 60.0  # seconds after its time is up that a command has no answer yet
 GOING = 5.0  # seconds that a host takes to be gone
 
 Connect = Callable[[], socket.socket]
@@ -51,6 +52,10 @@ class RemoteSession(ABC):
     @abstractmethod
     def why_ended(self) -> str:
         """One sentence about why the host does not run any more; "" while it does."""
+
+    def console_end(self) -> str:
+        """What is to be said of a host that does not answer, after a semicolon; "" if nothing."""
+        return ""
 
     def why_dead(self) -> str:
         """One sentence about why the last kernel ended."""
@@ -84,12 +89,14 @@ class RemoteSession(ABC):
         request = {"command": limited, "env": env or {}, "input": text}
         try:
             with self.connect() as peer:
+                peer.settimeout(timeout + SILENCE)  # a host that hangs keeps the connection
                 peer.sendall(json.dumps(request).encode() + b"\n")
                 _, report = answer(peer)
         except OSError:
             report = {}
         if not report:
-            raise HostError(self.why_ended() or f"{self.host.name} does not answer any more")
+            silent = f"{self.host.name} does not answer any more{self.console_end()}"
+            raise HostError(self.why_ended() or silent)
         return report["status"], report["out"], report["err"]
 
     def _cached_state(self, origin: str, take: Callable[[], state.Snapshot]) -> state.Snapshot:

@@ -14,17 +14,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-from docker.errors import DockerException
+from docker import APIClient
+from docker.errors import DockerException, NotFound
 
 from kb import state
 from kb.catalog import Notebook
 from kb.hosts import Host, HostError, containers, images
 from kb.hosts.containers import Container
 from kb.hosts.remote import FIXTURES, REPOSITORY, KernelManager, RemoteSession
+from kb.site.terminal import clean, plain
 
 START = 300  # seconds until a resumed guest answers
 PORTS = {"shell": 5001, "iopub": 5002, "stdin": 5003, "control": 5004, "hb": 5005}
 KVM = "/dev/kvm"
+PANIC = "Kernel panic"  # registers follow it
+SHOWN = 5  # lines of a console
 STATE = "/state"  # what the image holds: in its container, and in the booted guest's /vm
 BOOTED = "noble-runbooks.booted"  # label: the accelerator, and what the boot took
 
@@ -121,10 +125,11 @@ class VmSession(RemoteSession):
     def why_ended(self) -> str:
         if not (ended := self._container.why_ended()):
             return ""
+        return ended + self.console_end()
+
+    def console_end(self) -> str:
         console = self._container.shared / "console"
-        text = console.read_text(errors="replace") if console.exists() else ""
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
-        return f"{ended}; the guest's console ends with: {lines[-1]}" if lines else ended
+        return _end_of(console.read_text(errors="replace") if console.exists() else "")
 
     def kernel(self, env: dict[str, str]) -> KernelManager:
         self._untouched = False
@@ -185,7 +190,9 @@ def _boot(host: Host, image: str, qemu: str, name: str) -> str:
         said = api.logs(boot).decode(errors="replace").split("\n")
         last = next((line for line in reversed(said) if line.strip()), "it said nothing")
         if status != 0:
-            raise HostError(f"{host.name} could not be booted: {last}")
+            raise HostError(
+                f"{host.name} could not be booted: {last}{_end_of(_console(api, boot))}"
+            )
         repository, _, tag = name.partition(":")
         label = json.dumps(last)
         return str(api.commit(boot, repository, tag, changes=f"LABEL {BOOTED}={label}")["Id"])
@@ -200,6 +207,23 @@ def accelerator(machine: str) -> str:
     """What a booted guest runs on: ``kvm`` or ``tcg``."""
     labels = images.engine().images.get(machine).labels
     return str(labels[BOOTED]).partition(" ")[0]
+
+
+def _console(api: APIClient, boot: str) -> str:
+    """What a guest that did not boot said."""
+    try:
+        chunks, _ = api.get_archive(boot, "/vm/console")
+    except NotFound:
+        return ""
+    return containers.content(chunks).decode(errors="replace")
+
+
+def _end_of(console: str) -> str:
+    """What a guest's kernel and systemd said at last: why it panicked, or the last lines."""
+    lines = [line.strip() for line in plain(clean(console)).splitlines() if line.strip()]
+    panics = [line[line.index(PANIC) :] for line in lines if PANIC in line]
+    shown = " / ".join(panics or lines[-SHOWN:])
+    return f"; the guest's console ends with: {shown}" if shown else ""
 
 
 def _devices() -> dict[str, Any]:
