@@ -116,6 +116,19 @@ def test_what_is_no_file(kind: str, was: Any, now: Any, says: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "now", "differs"),
+    [
+        ("net.ipv4.tcp_mem", "22596\t30131\t45192", False),
+        ("net.ipv4.tcp_mem", "22596\t30200\t45192", True),
+        ("vm.x", "22596\t30131\t45192", True),
+    ],
+)
+def test_what_the_kernel_sizes_when_it_boots(name: str, now: str, differs: bool) -> None:
+    was = snapshot(sysctls={name: "22596\t30130\t45192"})
+    assert bool(state.differences(was, snapshot(sysctls={name: now}))) is differs
+
+
+@pytest.mark.parametrize(
     ("pattern", "ignored"),
     [
         ("/var/cache/x", ["/var/cache/x"]),

@@ -67,18 +67,24 @@ class VmSession(RemoteSession):
 
     def _wait(self) -> None:
         """Until the guest has its files, and knows what time it is."""
-        settle = f"date --set @{time.time():.3f} && mount -t virtiofs -o ro srv /srv"
         deadline = time.monotonic() + START
         while True:
+            settle = f"date --set @{time.time():.3f} && mount -t virtiofs -o ro srv /srv"
             try:
                 status, _, error = self.command(["sh", "-c", settle])
-                break
-            except HostError:
-                if time.monotonic() > deadline or self.why_ended():
+            except HostError as silent:
+                if self.why_ended():
                     raise
-                time.sleep(0.1)
-        if status != 0:
-            raise HostError(f"{self.host.name}: the guest could not be resumed: {error.strip()}")
+                error = str(silent)
+            else:
+                if status == 0:
+                    return
+            # What has just been plugged in may not be there yet.
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"{self.host.name}: the guest could not be resumed: {error.strip()}"
+                )
+            time.sleep(0.1)
 
     def reboot(self) -> None:
         boot = ["cat", "/proc/sys/kernel/random/boot_id"]
