@@ -90,9 +90,7 @@ def check(known: list[Parameter], passed: dict[str, Any]) -> None:
             near = difflib.get_close_matches(name, by_name, n=1, cutoff=0.5)
             meant = f"; did you mean `{near[0]}`?" if near else ""
             raise ParameterError(
-                f"unknown parameter `{name}`{meant} Known parameters: {', '.join(by_name)}."
-                if near
-                else f"unknown parameter `{name}`. Known parameters: {', '.join(by_name)}."
+                f"unknown parameter `{name}`{meant or '.'} Known parameters: {', '.join(by_name)}."
             )
         parameter = by_name[name]
         if not _fits(parameter.type, value):
@@ -122,7 +120,8 @@ def _wrong_type(parameter: Parameter, value: Any) -> str:
             f"{sentence}: papermill's -p turns what looks like a number or a truth value into one;"
             f" pass it as it is with -r {parameter.name} VALUE"
         )
-    return f"{sentence}: pass {EXAMPLES[parameter.type]}"
+    # papermill's -r passes text, whatever it looks like.
+    return f"{sentence}: pass {EXAMPLES[parameter.type]} with -p {parameter.name} VALUE"
 
 
 def passed(source: str) -> dict[str, Any]:

@@ -96,6 +96,11 @@ def test_what_fits_is_taken(passed: dict[str, Any]) -> None:
         ),
         ({"fast": 1}, "parameter `fast` must be of type bool, not int (1): pass True or False"),
         (
+            {"fast": "False"},
+            "parameter `fast` must be of type bool, not str ('False'): pass True or False with"
+            " -p fast VALUE",
+        ),
+        (
             {"fast": "yes"},
             "parameter `fast` must be of type bool, not str ('yes'): pass True or False",
         ),
