@@ -146,8 +146,8 @@ class Notebook:
         return sorted(
             path.relative_to(self.root)
             for entry in (place.iterdir() if wanted and place.is_dir() else ())
-            # NAME, NAME.txt, NAME.src/, and Python that several of them share
-            if entry.suffix == ".py" or entry.name.split(".")[0] in wanted
+            # NAME, NAME.txt, NAME.src/, and what several of them share
+            if entry.suffix in {".py", ".sh"} or entry.name.split(".")[0] in wanted
             for path in _files_below(entry)
         )
 

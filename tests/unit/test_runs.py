@@ -100,11 +100,14 @@ def test_an_edit_that_matters(
     assert run.is_stale(edited)
 
 
-@pytest.mark.parametrize(("name", "fresh"), [("go", False), ("go.txt", False), ("gcc", True)])
+@pytest.mark.parametrize(
+    ("name", "fresh"),
+    [("go", False), ("go.txt", False), ("gcc", True), ("built.sh", False), ("debian.py", False)],
+)
 def test_what_its_fixtures_are_made_by(name: str, fresh: bool, project: Project) -> None:
     place = project.root / "ci/fixtures"
     place.mkdir(parents=True)
-    for there in ("go", "go.txt", "gcc"):
+    for there in ("go", "go.txt", "gcc", "built.sh", "debian.py"):
         (place / there).write_text("one")
     notebook = made(project, fixtures=["go"])
     runs.store(notebook, "debian-13", "apply", content(notebook))
