@@ -21,6 +21,7 @@ import stat
 import subprocess
 import sys
 import time
+import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,10 @@ class Kept:
 
 
 class Keeper:
-    """The kept originals of one runbook on this host.
+    """The kept originals of one runbook on this host, or of its use for one service.
 
-    ``root`` is the runbook's own directory below the state directory. It exists from the first
-    :meth:`keep` until everything is restored.
+    ``root`` is a directory of its own below the state directory: AREA/NAME or AREA/NAME@SERVICE.
+    It exists from the first :meth:`keep` until everything is restored.
     """
 
     def __init__(self, root: Path) -> None:
@@ -65,6 +66,16 @@ class Keeper:
             Kept(Path(row["path"]), row["was"], row["copy"], [Path(made) for made in row["made"]])
             for row in _whole_rows(lines)
         ]
+
+    def others(self) -> list[str]:
+        """The other services on this host that the same runbook has been applied to, sorted."""
+        runbook, at, _ = self.root.name.partition("@")
+        places = self.root.parent.glob(f"{runbook}@*") if at else ()
+        return sorted(
+            urllib.parse.unquote(place.name.removeprefix(f"{runbook}@"))
+            for place in places
+            if place != self.root and (place / self.journal.name).exists()
+        )
 
     def lock(self) -> None:
         """Make this process the only one that changes this runbook's host, until it ends."""
@@ -293,7 +304,9 @@ def main(arguments: list[str]) -> int:
     keeper = Keeper(Path(root))
     try:
         if not keeper.kept():
-            print("nothing to put back: no step of this runbook has been applied here")
+            print("nothing to put back: no step of this runbook has been applied here", end="")
+            others = ", ".join(keeper.others())
+            print(f" to this service; to others it has: {others}" if others else "")
         for line in keeper.restore():
             print(line, flush=True)
     except (KeepError, OSError) as error:

@@ -14,6 +14,7 @@ import signal
 import string
 import sys
 import time
+import urllib.parse
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from kb import parameters, redact, shell
 from kb.keep import Keeper, KeepError, state_root
 
 CHANGES = "# changes:"
+SERVICE = "service"  # the parameter by which the uses of a runbook on one host are told apart
 
 
 class _OneLine:
@@ -185,6 +187,8 @@ class Runbook:
                 "cannot tell which runbook this is: run it with papermill,"
                 " or set KB_NOTEBOOK=AREA/NAME"
             )
+        if service := self._values().get(SERVICE):
+            name += f"@{urllib.parse.quote(str(service), safe='')}"
         return state_root() / name
 
     def _run(self, kind: str, title: str, body: str) -> None:

@@ -164,6 +164,28 @@ def test_a_step_that_needs_a_reboot_ends_the_run(make: Make, world: Path) -> Non
     assert (world / "conf").read_text() == "new\n"
 
 
+def test_a_service_is_rolled_back_alone(make: Make, world: Path) -> None:
+    (world / "a").mkdir()
+    body = f"# changes: {world}/$service.conf  its own\n# changes: {world}/conf  shared\n"
+    body += f"echo new >{world}/$service.conf"
+
+    def at(mode: str, name: str) -> str:
+        cells = make(mode, 'service: str = "x"  # the unit')
+        cells.run(f"# Parameters\nmode = {mode!r}\nservice = {name!r}")
+        if mode == "apply":
+            return cells.run(f"%%apply Write\n{body}")
+        return cells.run("%%rollback Put it back\nkb-restore")
+
+    at("apply", "shop")
+    at("apply", "a/b")
+    assert at("rollback", "shpo") == (
+        "nothing to put back: no step of this runbook has been applied here to this service;"
+        " to others it has: a/b, shop\n"
+    )
+    assert at("rollback", "shop") == f"changed: removed {world}/shop.conf\n"
+    assert (world / "a/b.conf").exists()
+
+
 def test_without_a_mode_there_is_no_runbook(make: Make) -> None:
     cells = make("plan")
     cells.run("mode = 'sideways'")
