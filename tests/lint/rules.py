@@ -26,6 +26,8 @@ LONGEST_CELL = 45  # lines; what fits on a screen beside its prose
 # A shell that bypasses the magics, and with them errexit, pipefail and the closed stdin.
 RAW_SHELL = re.compile(r"(?m)^\s*(!|%sx\b|%system\b|%%(bash|sh|script|sx|!)|.*\bos\.system\()")
 
+LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)")  # in Markdown, to a file
+
 
 def tags(cell: dict) -> list[str]:
     return cell["metadata"].get("tags", [])
@@ -185,6 +187,15 @@ def verdicts_can_flip(notebook: Notebook) -> Iterator[str]:
         )
 
 
+def links_lead_somewhere(notebook: Notebook) -> Iterator[str]:
+    """Links to files, which MkDocs looks at only where both are pages of one build."""
+    beside = (notebook.root / notebook.path).parent
+    for cell in notebook.cells:
+        for target in LINK.findall(source(cell)) if cell["cell_type"] == "markdown" else ():
+            if not (beside / target).exists():
+                yield f"cell `{cell['id']}` links to {target}, which is not there"
+
+
 RULES = (
     title_and_summary,
     sections_in_order,
@@ -198,4 +209,5 @@ RULES = (
     short_cells,
     ids_mean_something,
     verdicts_can_flip,
+    links_lead_somewhere,
 )

@@ -138,6 +138,10 @@ def edit_settle(cells: list[dict]) -> None:
     named(cells, "rollback")["source"] = ['settle("x", confirmed=same(1, 1))']
 
 
+def edit_link(cells: list[dict]) -> None:
+    named(cells, "title")["source"] += ["See [the other](../no-such.ipynb#steps)."]
+
+
 def named(cells: list[dict], identity: str) -> dict:
     return next(cell for cell in cells if cell["id"] == identity)
 
@@ -162,6 +166,11 @@ def named(cells: list[dict], identity: str) -> dict:
         ("short_cells", edit_length, "lines (at most 45)"),
         ("ids_mean_something", edit_id, "`0f3ac91b` needs an id"),
         ("verdicts_can_flip", edit_settle, "no case shows that a verdict can change"),
+        (
+            "links_lead_somewhere",
+            edit_link,
+            "`title` links to ../no-such.ipynb, which is not there",
+        ),
     ],
 )
 def test_each_rule_can_fail(rule: str, edit: Callable, says: str) -> None:
