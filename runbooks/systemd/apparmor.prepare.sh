@@ -24,8 +24,8 @@ END
 cat >/usr/local/bin/notes-work <<'END'
 #!/bin/bash -e
 # Puts the service through its work: a note is written and read, the log rotated and opened again.
-curl --fail --silent --show-error --upload-file /etc/hostname 'http://127.0.0.1/note?name=a'
-curl --fail --silent --show-error 'http://127.0.0.1/note?name=a'
+echo "buy milk" | curl --fail --silent --show-error --upload-file - 'http://127.0.0.1/note?name=a'
+echo "the note reads: $(curl --fail --silent --show-error 'http://127.0.0.1/note?name=a')"
 mv /var/log/notes/notes.log /var/log/notes/notes.log.1
 systemctl kill --kill-whom=main --signal=HUP notes
 timeout 10 sh -c 'until [ -e /var/log/notes/notes.log ]; do sleep 0.1; done'

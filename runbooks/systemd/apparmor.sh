@@ -19,8 +19,13 @@ put() { # complain|enforce: the file and the kernel have that profile
     before=$(sed -n "s/^$service (\(.*\))$/\1/p" "/sys/kernel/security/apparmor/profiles")
     profile "$1" >"$TMPDIR/profile"
     if ! cmp --quiet "$TMPDIR/profile" "$file"; then
-        install --mode=644 "$TMPDIR/profile" "/etc/apparmor.d/.$service.new" # hidden: not read at boot
-        mv "/etc/apparmor.d/.$service.new" "$file"
+        local new=/etc/apparmor.d/.$service.new # hidden: not read at boot
+        if ! { install --mode=644 "$TMPDIR/profile" "$new" && sync "$new"; }; then
+            rm -f "$new"
+            echo "$file cannot be written, see above, and is as it was: make room, and run this again" >&2
+            exit 1
+        fi
+        mv "$new" "$file"
         echo "changed: wrote $file, in $1 mode"
     fi
     apparmor_parser --replace --skip-cache "$file"
@@ -43,9 +48,26 @@ now() { # a place in the journal
     journalctl --quiet --lines=0 --show-cursor | sed -n 's/^-- cursor: //p'
 }
 
-audited() { # ALLOWED|DENIED SINCE: each thing once, without the times and numbers of processes
+logged() { # ALLOWED|DENIED SINCE: the lines about the service, less what the kernel only asked itself
     journalctl --sync
-    journalctl --quiet --output=cat --no-pager "$2" _TRANSPORT=kernel + _TRANSPORT=audit |
-        sed -n "s/.*\(apparmor=\"$1\" .*profile=\"$service\".*\)/\1/p" |
-        sed -E 's/ (pid|fsuid|ouid|protocol)=[0-9]+//g; s/ (class|comm|requested_mask)="[^"]*"//g' | sort --unique
+    journalctl --quiet --no-pager "$2" _TRANSPORT=kernel + _TRANSPORT=audit |
+        sed -n "/apparmor=\"$1\" .*profile=\"$service\"/{/info=\"optional: no audit\"/!p}"
+}
+
+audited() { # ALLOWED|DENIED SINCE: each thing once, without the times and numbers of processes
+    logged "$1" "$2" | sed -E 's/.*(apparmor=)/\1/; s/ (pid|fsuid|ouid|protocol)=[0-9]+//g' |
+        sed -E 's/ (class|comm|requested_mask)="[^"]*"//g' | sort --unique
+}
+
+proposed() { # SINCE: the rules that aa-logprof makes of what was allowed; it works on a copy
+    if ! command -v aa-logprof >/dev/null; then
+        echo "(apt-get install apparmor-utils, and rules made from it are shown here)"
+        return
+    fi
+    mkdir -p "$TMPDIR/copy"
+    cp "$file" "$TMPDIR/copy"
+    ln -sfn /etc/apparmor.d/{abi,abstractions,tunables,local} "$TMPDIR/copy"
+    logged ALLOWED "$1" >"$TMPDIR/log"
+    timeout 200 aa-logprof --allow-all --dir "$TMPDIR/copy" --file "$TMPDIR/log" 2>&1 |
+        sed -n 's/^Adding \(.*\) to profile .*/aa-logprof --allow-all adds: \1/p'
 }

@@ -69,7 +69,7 @@ def canaries(name: str, count: int = CANARIES) -> list[dict[str, int]]:
 def entries(*match: str) -> list[dict[str, Any]]:
     """Entries of this boot's journal, everything that was written before included."""
     subprocess.run(["journalctl", "--sync"], check=True, timeout=60)
-    fields = "MESSAGE,_PID"
+    fields = "MESSAGE,_PID,_SYSTEMD_INVOCATION_ID"
     done = subprocess.run(
         [
             "journalctl",

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import clocks
+import gotrace
 
 LEAD = 1.0  # seconds that a trace gets to begin before the request is made
 WEB = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # nobody stands between
@@ -35,7 +36,7 @@ def main() -> None:
     asked = words.parse_args()
     try:
         collect(asked)
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, gotrace.TraceError, subprocess.SubprocessError) as error:
         sys.exit(str(error))
 
 
@@ -53,21 +54,59 @@ def collect(asked: argparse.Namespace) -> None:
         raise fetched["error"]
     measured.append(clocks.measure())
     canaries = clocks.canaries(f"timeline-{secrets.token_hex(4)}")
-    unit = properties(asked.service)
+    saved = asked.trace.startswith("file:")
+    started, journal = at_that_time(asked.service, fetched["data"]) if saved else now(asked.service)
     kept = {
         "service": asked.service,
         "request": request,
-        "started": 1000 * int(unit["ExecMainStartTimestampMonotonic"]),
+        "started": started,
         "measured": [*measured, clocks.measure()],
         "canaries": canaries,
-        "journal": clocks.entries(f"_SYSTEMD_INVOCATION_ID={unit['InvocationID']}"),
+        "journal": journal,
     }
     asked.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (asked.directory / f"{asked.name}.trace").write_bytes(fetched["data"])
-    text = json.dumps(kept, indent=1)
-    (asked.directory / f"{asked.name}.json").write_text(text, encoding="utf-8")
+    keep(asked.directory / f"{asked.name}.trace", fetched["data"])
+    keep(asked.directory / f"{asked.name}.json", json.dumps(kept, indent=1).encode())
     size = len(fetched["data"]) / 1024
     print(f"{len(kept['journal'])} entries of the journal, a trace of {size:.0f} KB")
+
+
+def keep(path: Path, data: bytes) -> None:
+    """Write a file whole, or not at all."""
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def now(service: str) -> tuple[int, list[dict[str, Any]]]:
+    """After when the process that runs now was started (ns), and its entries of the journal."""
+    unit = properties(service)
+    entries = clocks.entries(f"_SYSTEMD_INVOCATION_ID={unit['InvocationID']}")
+    return 1000 * int(unit["ExecMainStartTimestampMonotonic"]), entries
+
+
+def at_that_time(service: str, trace: bytes) -> tuple[int, list[dict[str, Any]]]:
+    """The same of the process that a saved trace is of, which may have ended since.
+
+    It is the last one with an entry before the trace's end. It started after the last entry of
+    the process before it.
+    """
+    last = gotrace.read(trace).last
+    found = clocks.entries(f"_SYSTEMD_UNIT={service}.service")
+    started, which = 0, ""
+    for before, entry in zip([{}, *found], found, strict=False):
+        if 1000 * int(entry["__MONOTONIC_TIMESTAMP"]) <= last and invocation(entry) != which:
+            started = 1000 * int(before.get("__MONOTONIC_TIMESTAMP", 0))
+            which = invocation(entry)
+    return started, [entry for entry in found if invocation(entry) == which]
+
+
+def invocation(entry: dict[str, Any]) -> str:
+    return str(entry.get("_SYSTEMD_INVOCATION_ID", ""))
 
 
 def fetch(url: str, timeout: float, result: dict[str, Any]) -> None:

@@ -92,14 +92,19 @@ def _panel(
         free = float(LEFT)  # from here on nothing is written in this lane
         for row, (begin, end), following in zip(there, marks, starts, strict=True):
             yield from _mark(x(row.at - row.half), begin, end, x(row.at + row.half), y, colour)
-            label, size = _label(row), LETTER * len(_label(row)) + 8
-            if end - begin > size:
-                yield _text(begin + 4, y + 19, label, "#ffffff")
-            elif end + size < following and end >= free:
-                yield _text(end + 4, y + 19, label, colour)
-                free = end + size
-            elif begin - size > free:
-                yield _text(begin - 4, y + 19, label, colour, "end")
+            whole = _label(row)
+            for label in (whole, whole.split(" ")[0]):
+                size = LETTER * len(label) + 8
+                if end - begin > size:
+                    yield _text(begin + 4, y + 19, label, "#ffffff")
+                elif end + size < following and end >= free:
+                    yield _text(end + 4, y + 19, label, colour)
+                    free = end + size
+                elif begin - size > free:
+                    yield _text(begin - 4, y + 19, label, colour, "end")
+                else:
+                    continue
+                break
             free = max(free, end)
 
 

@@ -30,11 +30,22 @@ logs_collections() { # whether the running service does
     tr '\0' '\n' <"/proc/$(process)/environ" | grep --quiet '^GODEBUG=.*gctrace=1'
 }
 
-ready() { # SECONDS: it runs and answers within so long
+ready() { # SECONDS ADDRESS...: it runs, and answers at each within so long
     local deadline=$((SECONDS + $1))
-    until systemctl --quiet is-active "$service" && get --output /dev/null "$pprof/cmdline" 2>/dev/null &&
-        get --output /dev/null "$url" 2>/dev/null; do
+    shift
+    until systemctl --quiet is-active "$service" && answers "$@"; do
         ((SECONDS < deadline)) || return 1
         sleep 0.5
     done
+}
+
+answers() { # ADDRESS...
+    local address
+    for address; do
+        get --output /dev/null "$address" 2>/dev/null || return
+    done
+}
+
+asked() { # whether the service is asked for anything: not if a saved trace is all that is read
+    [ -n "$url" ] || [[ $flight != file://* ]]
 }

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"flag"
 	"log/slog"
@@ -38,16 +39,19 @@ func serve(address string, handler http.Handler) {
 // debugEndpoints has what net/http/pprof registers, and the flight recorder beside it.
 func debugEndpoints() http.Handler {
 	recorder := trace.NewFlightRecorder(trace.FlightRecorderConfig{
-		MinAge:   10 * time.Second, // at least so much of the past,
-		MaxBytes: 16 << 20,         // in at most so much memory
+		MinAge:   10 * time.Second, // keep so much of the past,
+		MaxBytes: 16 << 20,         // or less of it: this takes precedence; both are hints
 	})
 	if err := recorder.Start(); err != nil {
 		slog.Error("no flight recorder", "error", err)
 	}
 	http.HandleFunc("/debug/flight", func(w http.ResponseWriter, r *http.Request) {
-		if _, err := recorder.WriteTo(w); err != nil {
-			slog.Error("the flight recorder was not read", "error", err)
+		var past bytes.Buffer // so that a failure is no answer that ends early
+		if _, err := recorder.WriteTo(&past); err != nil {
+			http.Error(w, "the flight recorder was not read: "+err.Error(), http.StatusInternalServerError)
+			return
 		}
+		_, _ = past.WriteTo(w)
 	})
 	return http.DefaultServeMux
 }
