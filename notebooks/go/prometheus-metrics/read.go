@@ -1,4 +1,5 @@
-// Reads every metric of the runtime once, between two lines on standard output.
+// Reads every metric of the runtime once, between two lines on standard output. Then it names the
+// metrics that have a value, and gives the value of the two that limits can change.
 package main
 
 import (
@@ -18,8 +19,13 @@ func main() {
 	os.Stdout.WriteString("end\n")
 
 	for _, sample := range samples {
-		if sample.Value.Kind() != metrics.KindBad {
-			fmt.Println(sample.Name)
+		switch sample.Name {
+		case "/sched/gomaxprocs:threads", "/gc/gomemlimit:bytes":
+			fmt.Println(sample.Name, sample.Value.Uint64())
+		default:
+			if sample.Value.Kind() != metrics.KindBad {
+				fmt.Println(sample.Name)
+			}
 		}
 	}
 }
