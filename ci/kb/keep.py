@@ -304,9 +304,7 @@ def main(arguments: list[str]) -> int:
     keeper = Keeper(Path(root))
     try:
         if not keeper.kept():
-            print("nothing to put back: no step of this runbook has been applied here", end="")
-            others = ", ".join(keeper.others())
-            print(f" to this service; to others it has: {others}" if others else "")
+            print("nothing to put back: no step of this runbook has been applied here")
         for line in keeper.restore():
             print(line, flush=True)
     except (KeepError, OSError) as error:

@@ -146,6 +146,7 @@ class Runbook:
         """Mode rollback: undoes the steps, newest first."""
         mode = self._mode()
         if mode == "rollback":
+            self._refuse_another_service()
             keeper = self._locked()
             self._run("rollback", title, body)
             if not keeper.kept():
@@ -153,6 +154,16 @@ class Runbook:
                 self._keeper = None
         else:
             _not_in(mode)
+
+    def _refuse_another_service(self) -> None:
+        """A rollback for a service that has nothing to roll back, where others have."""
+        keeper = self._keeper or Keeper(self._state())
+        if not keeper.root.exists() and (others := keeper.others()):
+            raise StepError(
+                f"this runbook has not been applied to {self._values().get(SERVICE)} here;"
+                f" it has been to {', '.join(others)}: pass that as {SERVICE}"
+                " (nothing has been changed)"
+            )
 
     def _mode(self) -> str:
         mode = self._values().get("mode")

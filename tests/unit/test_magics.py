@@ -178,9 +178,11 @@ def test_a_service_is_rolled_back_alone(make: Make, world: Path) -> None:
 
     at("apply", "shop")
     at("apply", "a/b")
-    assert at("rollback", "shpo") == (
-        "nothing to put back: no step of this runbook has been applied here to this service;"
-        " to others it has: a/b, shop\n"
+    with pytest.raises(magics.StepError) as refused:
+        at("rollback", "shpo")
+    assert str(refused.value) == (
+        "this runbook has not been applied to shpo here; it has been to a/b, shop:"
+        " pass that as service (nothing has been changed)"
     )
     assert at("rollback", "shop") == f"changed: removed {world}/shop.conf\n"
     assert (world / "a/b.conf").exists()
