@@ -22,6 +22,9 @@ WantedBy=multi-user.target
 EOF
 systemctl daemon-reload
 systemctl enable --quiet --now confined.service
-chown -R nobody:nogroup /var/lib/confined
+mkdir /var/cache/confined
+echo kept >/var/cache/confined/something
+chown -R nobody:nogroup /var/{lib,cache}/confined
+mkdir --mode=1777 /var/exports
 mknod --mode=666 /dev/nvidiactl c 195 255
-echo '{"service": "confined", "health": "http://127.0.0.1:8077/healthz", "goroot": "/usr/local/go", "memory": "256M"}'
+echo '{"service": "confined", "health": "http://127.0.0.1:8077/healthz", "goroot": "/usr/local/go", "memory": "256M", "write": "/var/exports"}'
