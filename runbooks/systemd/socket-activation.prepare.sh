@@ -7,10 +7,16 @@ programs=$KB_FIXTURES/socket-activation/bin
 install "$programs/hello-1" /usr/local/bin/hello
 install "$programs/hey" /usr/local/bin/hey
 cat >/etc/systemd/system/hello.service <<'END'
+[Unit]
+Description=Says hello
+
 [Service]
 Type=notify
 ExecStart=/usr/local/bin/hello -listen :8080
 DynamicUser=yes
+Environment="A=carried" \
+    B=over
+Restart=always
 
 [Install]
 WantedBy=multi-user.target
@@ -18,5 +24,5 @@ END
 ln -s ../hello.service /etc/systemd/system/multi-user.target.wants/hello.service
 systemctl start hello.service
 cat <<END
-{"name": "hello", "binary": "/usr/local/bin/hello", "new_build": "$programs/hello-2", "arguments": "-idle 4s", "idle_exit": 4}
+{"service": "hello", "binary": "/usr/local/bin/hello", "new_build": "$programs/hello-2", "arguments": "-idle 4s", "idle_exit": 4}
 END

@@ -15,11 +15,12 @@ urls() {
 
 # write_units DIRECTORY: the two units.
 write_units() {
-    cat >"$1/$name.socket" <<END
-# Made by the runbook systemd/socket-activation; its rollback reads the next line.
-#before $name.service $(before)
+    cat >"$1/$service.socket" <<END
+# Made by the runbook systemd/socket-activation; its rollback reads the next lines.
+#before $service.socket $(before "$service.socket")
+#before $service.service $(before "$service.service")
 [Unit]
-Description=Socket of $name
+Description=Socket of $service
 
 [Socket]
 ListenStream=$listen
@@ -33,28 +34,70 @@ END
         cat <<END
 # Made by the runbook systemd/socket-activation.
 [Unit]
-Description=$name, started by $name.socket
+Description=$service, started by $service.socket
 # so that a start by hand gets the socket, too
-Requires=$name.socket
-After=$name.socket
+Requires=$service.socket
+After=$service.socket
+$(carried Unit)
 
 [Service]
 Type=$([ "$notify" = true ] && echo notify || echo exec)
 ExecStart=$binary${arguments:+ $arguments}
-$([ -n "$user" ] && echo "User=$user" || echo "DynamicUser=yes")
 TimeoutStartSec=$ready_within
 # not always: a service that ends because nobody asks stays down
 Restart=on-failure
 END
+        if [ -n "$user" ]; then
+            echo "User=$user"
+        elif [ "$(before "$service.service")" = absent ]; then
+            echo DynamicUser=yes
+        fi
+        carried Service
         [ -z "$service_lines" ] || tr ';' '\n' <<<"$service_lines"
-    } >"$1/$name.service"
+    } >"$1/$service.service"
 }
 
-# Whether the service ran before the runbook changed it: active, inactive, failed ...
+# before UNIT: what it was before the runbook changed it: absent, active, inactive, failed ...
 before() {
     local noted
-    noted=$(sed -n "s/^#before $name.service //p" "/etc/systemd/system/$name.socket" 2>/dev/null || true)
-    echo "${noted:-$(systemctl is-active "$name.service" || true)}"
+    noted=$(sed -n "s/^#before $1 //p" "/etc/systemd/system/$service.socket" 2>/dev/null || true)
+    if [ -n "$noted" ]; then
+        echo "$noted"
+    elif [ "$(systemctl show --value --property LoadState "$1")" = not-found ]; then
+        echo absent
+    else
+        systemctl is-active "$1" || true
+    fi
+}
+
+# earlier keep|drop SECTION: the lines of the unit before this runbook's that are carried over, or are not,
+# since the runbook sets them itself. In the runbook's own unit they stand between two comments.
+earlier() {
+    local from
+    from=$(systemctl show --value --property FragmentPath "$service.service")
+    [ -n "$from" ] || return 0
+    awk -v wanted="$1" -v section="[$2]" -v user="$user" '
+        NR == 1 { ours = /^# Made by the runbook systemd\/socket-activation/ }
+        /^\[/ { here = $0 == section; next }
+        !here { next }
+        /^# Carried over/ { inside = 1; next }
+        /^# Until here/ { inside = 0; next }
+        ours && !inside || !more && /^[ \t]*([#;].*)?$/ { next }
+        !more {
+            key = $0
+            sub(/[ \t]*=.*/, "", key)
+            dropped = key ~ /^(Type|ExecStart|TimeoutStartSec|Restart)$/ || user != "" && key ~ /^(User|DynamicUser)$/
+        }
+        { more = /\\$/ }
+        dropped == (wanted == "drop")
+    ' "$from"
+}
+
+# carried SECTION: those that are, as they stand in the unit
+carried() {
+    local lines
+    lines=$(earlier keep "$1")
+    [ -z "$lines" ] || printf '# Carried over from the unit before:\n%s\n# Until here.\n' "$lines"
 }
 
 # is_newer FILE UNIT PROPERTY: FILE was written after the moment that the unit's property tells
@@ -67,6 +110,6 @@ is_newer() {
 # The program's process; fails if there is none.
 process() {
     local pid
-    pid=$(systemctl show --value --property MainPID "$name.service")
+    pid=$(systemctl show --value --property MainPID "$service.service")
     [ "$pid" != 0 ] && echo "$pid"
 }
