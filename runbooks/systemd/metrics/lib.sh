@@ -12,12 +12,13 @@ mib() { # BYTES: so many MiB; a word, such as max, as it is
 
 limits() { # the drop-in for these parameters
     cat <<END
-# Written by the runbook systemd/metrics.
+# Written by the runbook systemd/metrics; its rollback reads the next line.
+#metrics $metrics
 [Service]
 # Above this the kernel ends the service. Swap would only put it off, and slow the collector down.
 MemoryMax=${memory_max}M
 MemorySwapMax=0
-# The collector keeps the program below this. MiB to Go is M to systemd.
+# The collector works harder as the program nears this. MiB to Go is M to systemd.
 Environment=GOMEMLIMIT=${go_limit}MiB
 END
     if [ "$high_share" -gt 0 ]; then
@@ -48,6 +49,7 @@ ready() { # SECONDS: the service runs, as its unit is now, and shows its metrics
         if systemctl --quiet is-active "$service" && curl --fail --silent --max-time 5 --output /dev/null "$metrics"; then
             return 0
         fi
+        ! systemctl --quiet is-failed "$service" || return 1 # systemd has given it up
         sleep 0.5
     done
     return 1
@@ -186,17 +188,22 @@ listed() { # KEY ENTRY: the settings on standard input, with the entry in that l
         }'
 }
 
+named() { # FILE: prometheus.yml with the two directories named in it
+    local key
+    if ! key=$({ listed scrape_config_files 'scrape.d/*.yml' | listed rule_files 'rules.d/*.yml'; } \
+        <"$prometheus_dir/prometheus.yml" 2>&1 >"$1"); then
+        echo "$prometheus_dir/prometheus.yml has $key on one line: write it as a list, one entry a line" >&2
+        return 1
+    fi
+}
+
 stage() { # a copy of Prometheus's settings with the new ones, $TMPDIR/prometheus
-    local staged=$TMPDIR/prometheus key
+    local staged=$TMPDIR/prometheus
     cp --archive "$prometheus_dir" "$staged"
     mkdir -p "$staged/scrape.d" "$staged/rules.d"
     scrape >"$staged/scrape.d/$service.yml"
     alerts >"$staged/rules.d/$service.yml"
-    if ! key=$({ listed scrape_config_files 'scrape.d/*.yml' | listed rule_files 'rules.d/*.yml'; } \
-        <"$prometheus_dir/prometheus.yml" 2>&1 >"$staged/prometheus.yml"); then
-        echo "$prometheus_dir/prometheus.yml has $key on one line: write it as a list, one entry a line" >&2
-        return 1
-    fi
+    named "$staged/prometheus.yml"
 }
 
 loaded() { # when Prometheus last took its settings, in microseconds; 0: it does not answer
