@@ -1,4 +1,6 @@
 # Written by the runbook systemd/apparmor. Rules of your own belong in /etc/apparmor.d/local/@SERVICE@.
+# The runbook's rollback asks here:
+#health @HEALTH@
 abi <abi/4.0>,
 include <tunables/global>
 

@@ -16,7 +16,7 @@ from kb.site.outputs import MATRIX, matrix_table
 AREAS = {
     "go": ("Go", "The toolchain, the runtime's defaults, and services written in Go."),
     "cuda": ("CUDA", "Drivers, toolkits and programs for NVIDIA GPUs."),
-    "systemd": ("systemd", "Units, sandboxing, limits and control groups."),
+    "systemd": ("systemd", "Sandboxes, sockets, limits, metrics and clocks of a Go service."),
     "serving": ("Serving", "Running models and services under load."),
     "training": ("Training", "Training jobs on GPU machines."),
     "delivery": ("Delivery", "Building, shipping and updating services."),
