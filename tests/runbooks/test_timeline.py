@@ -17,6 +17,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "runbooks/systemd/timeline"))
 
+import clocks  # noqa: E402
+import collect  # noqa: E402
 import gotrace  # noqa: E402
 import show  # noqa: E402
 from align import MS, Line, Timeline  # noqa: E402
@@ -218,3 +220,29 @@ def test_events_have_the_numbers_that_go_gives_them(path: Path) -> None:
             wanted[names.index(name)] = (name, arguments[1].count(",") + 1 if arguments else 0)
     assert wanted
     assert wanted.items() <= gotrace.KINDS.items()
+
+
+def said_by(process: str, at: int) -> dict[str, str]:
+    """One of the journal, so many milliseconds after the boot."""
+    return {"_SYSTEMD_INVOCATION_ID": process, "__MONOTONIC_TIMESTAMP": str(at * 1_000)}
+
+
+def test_a_saved_trace_belongs_to_the_process_that_ran_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The trace ends between 1,100 and 1,700 ms.
+    found = [said_by("a", 100), said_by("a", 900), said_by("b", 1_000), said_by("b", 1_050)]
+    found += [said_by("c", 2_000), said_by("b", 2_100)]
+    monkeypatch.setattr(clocks, "entries", lambda *fields: found)
+    started, entries = collect.at_that_time("orders", trace())
+    assert started == 900 * MS
+    assert entries == [found[2], found[3], found[5]]
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    collect.keep(tmp_path / "a.trace", b"new")
+    assert (tmp_path / "a.trace").read_bytes() == b"new"
+    (tmp_path / "b.trace").mkdir()  # cannot be replaced by a file
+    with pytest.raises(OSError, match=r"b\.trace cannot be written: Is a directory"):
+        collect.keep(tmp_path / "b.trace", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.trace", "b.trace"]
