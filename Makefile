@@ -61,7 +61,7 @@ lint-here:
 fmt: ## bring notebooks and Python code into the committed format
 	@$(setup) $@
 fmt-here:
-	@$(bin)/python -m kb.format runbooks notebooks
+	@$(bin)/python -m kb.proof.format runbooks notebooks
 	@$(bin)/ruff check --quiet --fix .
 	@$(bin)/ruff format --quiet .
 
@@ -69,7 +69,7 @@ fmt-here:
 new: ## a new runbook or notebook: make new NAME=runbooks/area/name
 	@$(setup) $@
 new-here:
-	@$(bin)/python -m kb.new "$(NAME)"
+	@$(bin)/python -m kb.proof.new "$(NAME)"
 
 .PHONY: bench bench-here
 bench: ## measure speed and weight against the base stack

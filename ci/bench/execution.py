@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from kb import catalog, hosts
+from kb.proof import catalog, hosts
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,7 +116,7 @@ def papermill_loop(container: Container, count: int) -> None:
 
 def one_in_a_container(project: Path) -> float:
     """Seconds for one notebook from asking for a host to having its record."""
-    from kb.life import Life  # noqa: PLC0415 - its imports are no part of a run
+    from kb.proof.life import Life  # noqa: PLC0415 - its imports are no part of a run
 
     host = hosts.load(project)[HOST]
     notebook = catalog.read(project, Path("notebooks/bench/n000.ipynb"))

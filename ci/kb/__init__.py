@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kb.checks import Check, check, contains, fails_with, in_range, lacks, matches, same
-from kb.matrix import matrix
-from kb.settle import settle
-from kb.shell import bash
+from kb.runtime.checks import Check, check, contains, fails_with, in_range, lacks, matches, same
+from kb.runtime.matrix import matrix
+from kb.runtime.settle import settle
+from kb.runtime.shell import bash
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
@@ -33,6 +33,7 @@ __all__ = [
 
 def load_ipython_extension(ipython: InteractiveShell) -> None:
     """``%load_ext kb``: the cell magics, the guard on parameters, and the guard on secrets."""
-    from kb import magics  # noqa: PLC0415 - the shell's machinery is only there inside a kernel
+    # The shell's machinery is only there inside a kernel.
+    from kb.runtime import magics  # noqa: PLC0415
 
     magics.load(ipython)

@@ -97,7 +97,7 @@ def test_no_engine(hosted: Project) -> None:
 def test_no_permission_for_the_engine(tmp_path: Path) -> None:
     script = f"""
 import os, socket
-from kb.hosts import HostError, images
+from kb.proof.hosts import HostError, images
 path = {str(tmp_path / "engine.sock")!r}
 server = socket.socket(socket.AF_UNIX)
 server.bind(path)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kb import catalog, hosts
-from kb.hosts import HostError, images, remote, vm
+from kb.proof import catalog, hosts
+from kb.proof.hosts import HostError, images, managed, vm
 from places import containers
 from project import Project, code, notebook
 
@@ -112,7 +112,7 @@ def test_a_guest_that_does_not_boot(panicking: tuple[hosts.Host, str]) -> None:
 
 
 def test_a_guest_that_hangs(hosted: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "SILENCE", 2.0)
+    monkeypatch.setattr(managed, "SILENCE", 2.0)
     path = "notebooks/a/x.ipynb"
     hosted.add(path, notebook(parameters='x: str = ""  # nothing', needs=NEEDS))
     host = hosts.load(hosted.root)["debian-13-vm"]

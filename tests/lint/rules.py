@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator
 
-from kb.catalog import MAGIC, Notebook, source
-from kb.format import NAME, RANDOM
+from kb.proof.catalog import MAGIC, Notebook, source
+from kb.proof.format import NAME, RANDOM
 
 RUNBOOK_SECTIONS = (
     "Before you start",

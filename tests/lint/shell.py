@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from kb.catalog import MAGIC, Notebook, source
+from kb.proof.catalog import MAGIC, Notebook, source
 
 SHELLCHECK = Path(sys.executable).with_name("shellcheck")
 

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kb import catalog
-from kb.catalog import Notebook
-from kb.format import canonical
+from kb.proof import catalog
+from kb.proof.catalog import Notebook
+from kb.proof.format import canonical
 from rules import RULES
 from shell import check_cells
 

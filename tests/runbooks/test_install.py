@@ -23,7 +23,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
-from kb import shell
+from kb.runtime import shell
 
 NOTEBOOK = Path(__file__).parents[2] / "runbooks/go/install.ipynb"
 CELLS = {

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from kb import catalog
-from kb.new import NewError, create
+from kb.proof import catalog
+from kb.proof.new import NewError, create
 
 ROOT = Path(__file__).parents[2]
 INPUTS = ("pyproject.toml", "requirements-host.txt", "README.md", "LICENSE")

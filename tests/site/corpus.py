@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kb import catalog, runs
+from kb.proof import catalog, records
 
 # The notebooks of the project that the tests build whole.
 RUNBOOK = "runbooks/go/install.ipynb"
@@ -188,7 +188,7 @@ class Project:
             **record,
         }
         if not changed:
-            kb_run["inputs"] = runs.inputs(catalog.read(self.root, Path(path)))
+            kb_run["inputs"] = records.inputs(catalog.read(self.root, Path(path)))
         target = f"build/runs/{host}/{path.removesuffix('.ipynb')}.{stage}.ipynb"
         self.write(target, document(executed, kb_run=kb_run))
         return self.root / target

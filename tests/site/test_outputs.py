@@ -6,7 +6,7 @@ import base64
 
 import pytest
 from corpus import SETTLED, display, mime, png, settled, stream
-from kb.settle import MIME
+from kb.runtime.settle import MIME
 from kb.site import outputs, svg
 
 

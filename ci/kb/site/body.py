@@ -13,8 +13,9 @@ from urllib.parse import unquote
 
 from pymdownx.slugs import slugify
 
-from kb.claims import VERDICTS, expected
-from kb.site import highlight, outputs, terminal
+from kb.proof.claims import VERDICTS, expected
+from kb.runtime import terminal
+from kb.site import highlight, outputs
 from kb.site.cells import Cell
 from kb.site.model import ClaimView, HostView, NotebookView, Stage
 from kb.site.render import Templates

@@ -14,7 +14,7 @@ from typing import Any
 from pygments.lexers.shell import BashLexer
 from pygments.token import Token
 
-from kb.site import terminal
+from kb.runtime import terminal
 
 LARGEST = 60_000  # characters of one cell
 

@@ -1,4 +1,4 @@
-"""Reads the project through `kb.catalog`, `kb.runs` and `kb.claims`, and joins what they found."""
+"""Reads notebooks, records and claims from the project, and joins what they tell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 
-from kb import catalog, claims, runs
+from kb.proof import catalog, claims, records
 from kb.site import cells
 from kb.site.cache import digest
 from kb.site.model import ClaimView, HostView, NotebookView, Seen, Settled, Site, Stage, ordered
@@ -24,8 +24,8 @@ def load(root: Path) -> Site:
         claims.check_cited(recorded, notebooks)
     except (catalog.CatalogError, claims.ClaimsError) as error:
         raise PluginError(str(error)) from error
-    by_notebook: dict[str, list[runs.Run]] = defaultdict(list)
-    for run in runs.load_all(root):
+    by_notebook: dict[str, list[records.Run]] = defaultdict(list)
+    for run in records.load_all(root):
         by_notebook[run.notebook].append(run)
     skips = _skips(root)
     by_claim = {claim.id: claim for claim in recorded}
@@ -43,7 +43,7 @@ def load(root: Path) -> Site:
 def _view(
     root: Path,
     notebook: catalog.Notebook,
-    its_runs: Iterable[runs.Run],
+    its_runs: Iterable[records.Run],
     skips: Mapping[str, str],
     by_claim: Mapping[str, claims.Claim],
 ) -> NotebookView:
@@ -79,7 +79,7 @@ def _view(
     )
 
 
-def _stage(run: runs.Run, notebook: catalog.Notebook) -> Stage:
+def _stage(run: records.Run, notebook: catalog.Notebook) -> Stage:
     fresh = not run.is_stale(notebook)
     return Stage(
         name=run.stage,
@@ -94,7 +94,7 @@ def _skips(root: Path) -> dict[str, dict[str, str]]:
     """By notebook and host: why it was not run there."""
     found: dict[str, dict[str, str]] = defaultdict(dict)
     try:
-        for (notebook, host), skip in runs.skips(root).items():
+        for (notebook, host), skip in records.skips(root).items():
             found[notebook][host] = skip["reason"]
     except (ValueError, KeyError, TypeError):
         raise PluginError("build/runs: a *.skipped.json is damaged: remove it, run again") from None
@@ -131,7 +131,7 @@ def _seen(view: NotebookView) -> dict[str, list[Seen]]:
 
 
 def _hosts(root: Path) -> dict[str, dict[str, Any]]:
-    """`ci/hosts.toml` as it stands; `kb.hosts`, which checks it, needs what runs notebooks."""
+    """`ci/hosts.toml` as it stands; `kb.proof.hosts` checks it."""
     path = root / "ci" / "hosts.toml"
     if not path.is_file():
         return {}

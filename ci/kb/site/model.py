@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from kb.claims import VERDICTS, Claim, expected
-from kb.parameters import Parameter
+from kb.proof.claims import VERDICTS, Claim, expected
+from kb.runtime.parameters import Parameter
 from kb.site.cells import Cell
 from kb.site.outputs import MATRIX, matrix_table
 

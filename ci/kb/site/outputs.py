@@ -13,7 +13,8 @@ from typing import Any
 
 import nh3
 
-from kb.site import svg, terminal
+from kb.runtime import terminal
+from kb.site import svg
 
 # Spelt out: the kernel's side of the package would be imported at every build of the site.
 SETTLED = "application/vnd.noble-runbooks.settled+json"

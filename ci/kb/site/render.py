@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, Stric
 from markupsafe import Markup
 from mkdocs.utils import get_relative_url
 
-from kb.parameters import is_secret
+from kb.runtime.parameters import is_secret
 from kb.site import command
 from kb.site.model import area_title
 

@@ -1,0 +1,162 @@
+"""Hosts: somewhere that a notebook can run. ``ci/hosts.toml`` lists them; one module a kind."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from kb.proof import snapshots
+from kb.proof.catalog import NEEDS, Notebook
+from kb.runtime import facts
+
+if TYPE_CHECKING:  # it takes a while to load, and to find runs fresh takes no kernel
+    from jupyter_client.manager import AsyncKernelManager
+
+KINDS = ("docker", "vm", "local")
+KEYS = ("kind", "title", "offers", "base", "gpus")
+
+
+class HostError(Exception):
+    """A host that cannot be used. One sentence: what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """One entry of ``ci/hosts.toml``."""
+
+    root: Path
+    name: str
+    kind: str
+    title: str
+    offers: tuple[str, ...]
+    base: str = ""
+    gpus: str = ""
+
+    def lacks(self, notebook: Notebook) -> str | None:
+        """Why ``notebook`` cannot run here, or None."""
+        missing = [need for need in notebook.needs if need not in self.offers]
+        return f"{self.name} does not offer: {', '.join(missing)}" if missing else None
+
+
+class Session(Protocol):
+    """A host in use: as its image made it when it starts, given back when it is closed."""
+
+    facts: dict[str, Any]
+    here: str  # the directory on the host that holds the notebook and the files beside it
+    disposable: bool  # whether closing throws the whole host away
+
+    @property
+    def image(self) -> dict[str, str] | None:
+        """Name and id of the image it was made from."""
+
+    def kernel(self, env: dict[str, str]) -> AsyncKernelManager:
+        """A manager for a new kernel on this host."""
+
+    def command(
+        self,
+        argv: Sequence[str],
+        env: dict[str, str] | None = None,
+        timeout: float = 300,
+        text: str = "",
+    ) -> tuple[int, str, str]:
+        """Run a command on the host, ``text`` its input; its status, output and errors."""
+
+    def snapshot(self, known: snapshots.Snapshot | None) -> snapshots.Snapshot:
+        """What the host is now; files untouched since ``known`` are not read again."""
+
+    def why_dead(self) -> str:
+        """One sentence about why a kernel ended."""
+
+    def close(self) -> None:
+        """Give the host back. May be called twice."""
+
+
+@runtime_checkable
+class Rebootable(Protocol):
+    """A session whose host can be started anew."""
+
+    def reboot(self) -> None:
+        """Start the host anew, with all that is on its disk, and wait until it answers.
+
+        Raises :class:`HostError`.
+        """
+
+
+def load(root: Path) -> dict[str, Host]:
+    """Read ``ci/hosts.toml``. Raises :class:`HostError` with the place of what is wrong."""
+    path = root / "ci/hosts.toml"
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HostError(f"{path} is missing: run from the repository's root") from None
+    except tomllib.TOMLDecodeError as error:
+        raise HostError(f"ci/hosts.toml: not TOML: {error}") from None
+    hosts = {}
+    for name, entry in entries.items():
+        where = f"ci/hosts.toml: [{name}]"
+        if not isinstance(entry, dict):
+            raise HostError(f"{where}: must be a table: write `[{name}]` and its keys below")
+        for key in entry:
+            if key not in KEYS:
+                raise HostError(f"{where}: unknown key `{key}` (known: {', '.join(KEYS)})")
+        if entry.get("kind") not in KINDS:
+            raise HostError(f"{where}: `kind` must be one of {', '.join(KINDS)}")
+        if entry["kind"] != "local" and not entry.get("base"):
+            raise HostError(f"{where}: `base` is missing: name the image that it is made from")
+        for need in entry.get("offers", []):
+            if need not in NEEDS:
+                raise HostError(f"{where}: unknown offer `{need}` (known: {', '.join(NEEDS)})")
+        found = facts.offers() if entry["kind"] == "local" else ()
+        hosts[name] = Host(
+            root,
+            name,
+            entry["kind"],
+            entry.get("title", name),
+            (*entry.get("offers", ()), *found),
+            entry.get("base", ""),
+            entry.get("gpus", ""),
+        )
+    return hosts
+
+
+def pick(hosts: dict[str, Host], name: str) -> Host:
+    """The host of this name. Raises :class:`HostError` naming the nearest."""
+    if name not in hosts:
+        near = difflib.get_close_matches(name, hosts, n=1)
+        meant = f"; did you mean `{near[0]}`?" if near else ""
+        raise HostError(f"there is no host `{name}`{meant} (ci/hosts.toml has {', '.join(hosts)})")
+    return hosts[name]
+
+
+def identity(
+    host: Host, tell: Callable[[str], object] = lambda line: None
+) -> dict[str, str] | None:
+    """The image that a run on ``host`` would use, built if it must be; None where there is none.
+
+    ``tell`` gets a line before something that takes minutes. Raises :class:`HostError`.
+    """
+    if host.kind == "local":
+        return None
+    from kb.proof.hosts import images  # noqa: PLC0415 - keeps the engine's library off other paths
+
+    return images.ensure(host, tell)
+
+
+def start(host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> Session:
+    """A session of ``host`` for ``notebook``. Raises :class:`HostError`."""
+    # Each kind brings a library of its own, which the other kinds' users need not load.
+    if host.kind == "local":
+        from kb.proof.hosts import local  # noqa: PLC0415
+
+        return local.LocalSession(host, notebook, fixtures)
+    if host.kind == "vm":
+        from kb.proof.hosts import vm  # noqa: PLC0415
+
+        return vm.VmSession(host, notebook, fixtures)
+    from kb.proof.hosts import docker  # noqa: PLC0415
+
+    return docker.DockerSession(host, notebook, fixtures)

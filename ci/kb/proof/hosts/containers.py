@@ -1,0 +1,177 @@
+"""Containers that end with this process, whatever happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import socket
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from docker.errors import DockerException, NotFound
+from docker.types import DeviceRequest
+
+from kb.proof.hosts import HostError, images, managed
+
+LABEL = "noble-runbooks"
+CERTIFICATES = "/srv/ca-certificates.crt"
+
+
+class Container:
+    """A container. It lives as long as this process holds its standard input open.
+
+    Its first process ends with that input. When this process ends, however it ends, the engine
+    closes the input, and then removes the container.
+
+    Args:
+        name: the host's name, for the container and for messages.
+        image: the image's id.
+        command: what to run; ``{shared}`` stands for the directory :attr:`shared`.
+        binds: directories and files of this machine, and where the container has them read-only.
+        label: what it is for.
+        env: variables.
+        options: of ``create_host_config``.
+
+    Raises:
+        HostError: it cannot be started.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        image: str,
+        command: list[str],
+        *,
+        binds: Mapping[str, str],
+        label: str,
+        env: Mapping[str, str],
+        **options: Any,
+    ) -> None:
+        self.name = name
+        self.shared = Path(tempfile.mkdtemp(prefix="kb-"))  # the same path on both sides
+        self._api = images.engine().api
+        self._id = ""
+        self._input: Any = None
+        mounts: dict[str, Mapping[str, str]] = {
+            source: {"bind": target, "mode": "ro"} for source, target in binds.items()
+        }
+        mounts[str(self.shared)] = {"bind": str(self.shared), "mode": "rw"}
+        try:
+            container = self._api.create_container(
+                image=image,
+                command=[word.replace("{shared}", str(self.shared)) for word in command],
+                stdin_open=True,
+                working_dir="/root",
+                hostname=name,
+                environment=dict(env),
+                labels={LABEL: label},
+                host_config=self._api.create_host_config(
+                    binds=mounts, init=True, auto_remove=True, **options
+                ),
+            )
+            self._id = container["Id"]
+            self._input = self._api.attach_socket(self._id, {"stdin": 1, "stream": 1})
+            self._api.start(self._id)
+        except DockerException as error:
+            self.remove()
+            raise HostError(f"{name}: the container could not be started: {_why(error)}") from None
+        except BaseException:
+            self.remove()
+            raise
+
+    def connect(self, within: float) -> socket.socket:
+        """Open a connection to the socket ``kernels`` in :attr:`shared`.
+
+        It is waited for, at most ``within`` seconds. Raises :class:`HostError`.
+        """
+        place = self.shared / "kernels"
+        deadline = time.monotonic() + within
+        while not place.exists():
+            if ended := self.why_ended():
+                raise HostError(ended)
+            if time.monotonic() > deadline:
+                raise HostError(f"{self.name} was not ready after {within:g} s")
+            time.sleep(0.01)
+        peer = socket.socket(socket.AF_UNIX)
+        try:
+            peer.connect(str(place))
+        except OSError:
+            peer.close()
+            raise
+        return peer
+
+    def read(self, path: str) -> bytes:
+        """The content of a file in the container. Raises :class:`HostError`."""
+        try:
+            chunks, _ = self._api.get_archive(self._id, path)
+            return content(chunks)
+        except DockerException as error:
+            raise HostError(f"{self.name}: {path} cannot be read: {_why(error)}") from None
+
+    def why_ended(self) -> str:
+        """One sentence about why it does not run any more; "" while it does."""
+        try:
+            state = self._api.inspect_container(self._id)["State"]
+        except NotFound:
+            return f"the host disappeared: the container of {self.name} was removed while it ran"
+        except DockerException as error:
+            return f"the host disappeared: {_why(error)}"
+        if state.get("OOMKilled"):
+            return "the kernel died: the container ran out of memory"
+        if not state.get("Running"):
+            return f"the host disappeared: the container ended with status {state.get('ExitCode')}"
+        return ""
+
+    def clear(self) -> None:
+        """Remove what kernels had in the shared directory."""
+        for entry in self.shared.iterdir():
+            if entry.is_dir():
+                shutil.rmtree(entry, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove it in the background: nobody waits, and a lost engine does it by itself."""
+        if self._input is not None:
+            self._input._response.close()  # the library leaves it to the garbage collector
+            self._input = None
+        if self._id:
+            threading.Thread(target=self._remove, args=(self._id,)).start()
+            self._id = ""
+        shutil.rmtree(self.shared, ignore_errors=True)
+
+    def _remove(self, container: str) -> None:
+        with contextlib.suppress(DockerException):  # it is being removed already
+            self._api.remove_container(container, force=True)
+
+
+def content(chunks: Iterable[bytes]) -> bytes:
+    """The content of the one file of the archive that the engine gives for a file."""
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        member = archive.next()
+        file = archive.extractfile(member) if member else None
+        return file.read() if file else b""
+
+
+def surroundings() -> tuple[dict[str, str], dict[str, str]]:
+    """What a user behind a TLS proxy gives each host: binds and variables."""
+    binds: dict[str, str] = {}
+    env = images.proxies() | {"KB_FIXTURES": managed.FIXTURES, "LANG": "C.UTF-8"}
+    if bundle := images.ca_bundle():
+        binds[str(bundle.resolve())] = CERTIFICATES
+        variables = (*images.BUNDLES, "PIP_CERT", "GIT_SSL_CAINFO")
+        env |= dict.fromkeys(variables, CERTIFICATES)
+    return binds, env
+
+
+def gpus() -> dict[str, Any]:
+    """Options of a container that has all GPUs."""
+    return {"device_requests": [DeviceRequest(count=-1, capabilities=[["gpu"]])]}
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "explanation", None) or error)

@@ -1,0 +1,76 @@
+"""This machine as a host: for notebooks that only look, and runbooks with an explicit go-ahead."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+
+from kb.proof import snapshots
+from kb.proof.catalog import Notebook
+from kb.proof.hosts import Host, HostError
+from kb.runtime import facts
+
+
+class LocalSession:
+    """This machine, with the kernel in this Python environment."""
+
+    disposable = False
+    image: dict[str, str] | None = None
+
+    def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
+        self.here = str((notebook.root / notebook.path).parent)
+        self.facts = {"name": host.name, "kind": host.kind, **facts.gather()}
+        self.shared = Path(tempfile.mkdtemp(prefix="kb-"))
+        self.fixtures = self.shared / "fixtures"
+        self.fixtures.mkdir()
+        for name, path in fixtures.items():
+            (self.fixtures / name).symlink_to(path)
+
+    def kernel(self, env: dict[str, str]) -> AsyncKernelManager:
+        manager = AsyncKernelManager(transport="ipc", ip=str(self.shared / "s"))
+        manager._kernel_spec = KernelSpec(
+            argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+            display_name="Python 3",
+            language="python",
+            env={**env, "KB_FIXTURES": str(self.fixtures)},
+        )
+        return manager
+
+    def command(
+        self,
+        argv: Sequence[str],
+        env: dict[str, str] | None = None,
+        timeout: float = 300,
+        text: str = "",
+    ) -> tuple[int, str, str]:
+        environment = {**os.environ, "KB_FIXTURES": str(self.fixtures), **(env or {})}
+        try:
+            done = subprocess.run(
+                argv,
+                env=environment,
+                timeout=timeout,
+                input=text.encode(),
+                capture_output=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise HostError(f"{argv[0]} took longer than {timeout:g} s") from None
+        out, err = (said.decode(errors="replace") for said in (done.stdout, done.stderr))
+        return done.returncode, out, err
+
+    def snapshot(self, known: snapshots.Snapshot | None) -> snapshots.Snapshot:
+        return snapshots.take(self.command, known)
+
+    def why_dead(self) -> str:
+        return "the kernel died"
+
+    def close(self) -> None:
+        shutil.rmtree(self.shared, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""What runs on a host, as root on somebody's: imports neither of the other rooms."""

@@ -1,0 +1,316 @@
+"""The cell magics that a runbook is written in, and the guard on its parameters.
+
+``%load_ext kb`` registers them. The next cell is the parameters cell; a cell after it that
+papermill injected is checked against it before it runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import os
+import signal
+import string
+import sys
+import time
+import urllib.parse
+from pathlib import Path
+from typing import Any
+
+from IPython.core.error import InputRejected
+from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
+
+from kb.runtime import parameters, redact, shell
+from kb.runtime.undo import Keeper, KeepError, state_root
+
+CHANGES = "# changes:"
+SERVICE = "service"  # the parameter by which the uses of a runbook on one host are told apart
+
+
+class _OneLine:
+    """An error whose traceback, in the notebook and on the terminal, is its own sentence."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+class Rejected(_OneLine, InputRejected):
+    """A parameters cell, or what was passed for it, that cannot be used."""
+
+
+class StepError(_OneLine, Exception):
+    """A cell of a runbook that failed."""
+
+
+class RebootNeededError(StepError):
+    """A cell that cannot go on before the host has been started anew."""
+
+
+def load(ipython: InteractiveShell) -> None:
+    """Register the magics and the guard with a running kernel."""
+    guard = ParameterGuard()
+    runbook = Runbook(ipython, guard)
+    for magic in (
+        runbook.preflight,
+        runbook.apply,
+        runbook.verify,
+        runbook.rollback,
+        runbook.observe,
+    ):
+        ipython.register_magic_function(magic, "cell", magic.__name__)  # type: ignore[arg-type]
+    ipython.events.register("pre_run_cell", guard.before_cell)
+    ipython.ast_transformers.append(guard)  # type: ignore[arg-type] # wants only a visit()
+    kernel = getattr(ipython, "kernel", None)
+    if kernel is not None:
+        redact.guard_session(kernel.session, lambda: redact.secrets(guard.values(ipython.user_ns)))
+
+
+class ParameterGuard:
+    """Reads the parameters cell as it comes by; rejects an injected cell that does not fit."""
+
+    def __init__(self) -> None:
+        self.known: list[parameters.Parameter] | None = None
+        self.source = ""
+
+    def before_cell(self, info: ExecutionInfo) -> None:
+        self.source = info.raw_cell or ""
+
+    def visit(self, tree: ast.Module) -> ast.Module:
+        """IPython calls this with every cell; raising stops the cell before it runs."""
+        if self.source.startswith("%load_ext"):
+            return tree
+        try:
+            if self.known is None:
+                self.known = parameters.declared(self.source)
+            elif self.source.startswith(parameters.INJECTED):
+                parameters.check(self.known, parameters.passed(self.source))
+        except parameters.ParameterError as error:
+            raise Rejected(f"{error} (nothing has been changed)") from None
+        return tree
+
+    def values(self, namespace: dict[str, Any]) -> dict[str, Any]:
+        """The parameters as they are now."""
+        known = self.known or []
+        return {p.name: namespace.get(p.name, p.default) for p in known}
+
+
+class Runbook:
+    """``%%preflight``, ``%%apply``, ``%%verify``, ``%%rollback`` and ``%%observe``."""
+
+    def __init__(self, ipython: InteractiveShell, guard: ParameterGuard) -> None:
+        self.shell = ipython
+        self.guard = guard
+        self._keeper: Keeper | None = None
+
+    def preflight(self, title: str, body: str) -> None:
+        """Every mode: fails early, changes nothing, says what to do."""
+        self._mode()
+        self._run("preflight", title, body)
+
+    def observe(self, title: str, body: str) -> None:
+        """Every mode: only looks."""
+        self._run("observe", title, body)
+
+    def apply(self, title: str, body: str) -> None:
+        """Mode apply: one idempotent step. Mode plan: what it would change."""
+        mode = self._mode()
+        paths = changes(body, self._values())
+        if mode == "plan":
+            for path, what in paths:
+                print(f"{_would(path)} {path}" + (f"  ({what})" if what else ""))
+        elif mode == "apply":
+            keeper = self._locked()
+            try:
+                for path, _ in paths:
+                    if saved := keeper.keep(path):
+                        print(f"saved: {path} was edited since; the edited one is {saved}")
+                # What a step that fails or is killed leaves is no edit of a person either.
+                keeper.forget_left([path for path, _ in paths])
+                self._run("apply", title, body)
+                keeper.note_left([path for path, _ in paths if path.is_file()])
+            except (KeepError, OSError) as error:
+                raise StepError(f'apply "{title.strip()}" failed: {error}') from None
+        else:
+            _not_in(mode)
+
+    def verify(self, title: str, body: str) -> None:
+        """Mode apply: proves that the step took."""
+        mode = self._mode()
+        if mode == "apply":
+            self._run("verify", title, body)
+        else:
+            _not_in(mode)
+
+    def rollback(self, title: str, body: str) -> None:
+        """Mode rollback: undoes the steps, newest first."""
+        mode = self._mode()
+        if mode == "rollback":
+            self._refuse_another_service()
+            keeper = self._locked()
+            self._run("rollback", title, body)
+            if not keeper.kept():
+                keeper.forget()
+                self._keeper = None
+        else:
+            _not_in(mode)
+
+    def _refuse_another_service(self) -> None:
+        """A rollback for a service that has nothing to roll back, where others have."""
+        keeper = self._keeper or Keeper(self._state())
+        if not keeper.root.exists() and (others := keeper.others()):
+            raise StepError(
+                f"this runbook has not been applied to {self._values().get(SERVICE)} here;"
+                f" it has been to {', '.join(others)}: pass that as {SERVICE}"
+                " (nothing has been changed)"
+            )
+
+    def _mode(self) -> str:
+        mode = self._values().get("mode")
+        if mode not in parameters.MODES:
+            raise StepError(
+                "this notebook has no usable parameter `mode`: its parameters cell must say"
+                ' mode: str = "plan"  # plan, apply or rollback'
+            )
+        return str(mode)
+
+    def _values(self) -> dict[str, Any]:
+        return self.guard.values(self.shell.user_ns)
+
+    def _locked(self) -> Keeper:
+        """The keeper of this runbook, locked; what a killed run left running is ended first."""
+        if self._keeper is None:
+            keeper = Keeper(self._state())
+            try:
+                keeper.lock()
+            except (KeepError, OSError) as error:
+                raise StepError(f"{error} (nothing has been changed)") from None
+            _end_leftovers(keeper.root / "running")
+            self._keeper = keeper
+        return self._keeper
+
+    def _state(self) -> Path:
+        name = os.environ.get("KB_NOTEBOOK")
+        if not name and (opened := os.environ.get("JPY_SESSION_NAME")):  # an editor's own kernel
+            name = "/".join(Path(opened).with_suffix("").parts[-2:])
+        if not name:
+            raise StepError(
+                "cannot tell which runbook this is: run it with papermill,"
+                " or set KB_NOTEBOOK=AREA/NAME"
+            )
+        if service := self._values().get(SERVICE):
+            name += f"@{urllib.parse.quote(str(service), safe='')}"
+        return state_root() / name
+
+    def _run(self, kind: str, title: str, body: str) -> None:
+        scratch = started = None
+        if self._keeper is not None:
+            scratch = self._keeper.root  # not in /tmp: a kill there would leave it behind
+            running = self._keeper.root / "running"
+
+            def started(session: int) -> None:
+                running.write_text(json.dumps(_session(session)), encoding="utf-8")
+
+        here = os.environ.get("KB_HERE") or str(Path.cwd())
+        done = shell.run(
+            body,
+            env={
+                **parameters.as_environment(self._values()),
+                "KB_MODE": str(self._values().get("mode", "")),
+                "KB_HERE": here,
+                "KB_STATE": str(self._keeper.root) if self._keeper else "",
+            },
+            emit=_write,
+            scratch=scratch,
+            started=started,
+        )
+        if self._keeper is not None:
+            (self._keeper.root / "running").unlink(missing_ok=True)
+        secrets = redact.secrets(self._values())
+        if done.reboot:
+            raise RebootNeededError(
+                f'{kind} "{title.strip()}" needs a reboot: {redact.clean(done.reboot, secrets)}'
+                " (reboot this host, then run the same command again: it goes on from there)"
+            )
+        if done.status != 0:
+            stopped = "failed" if done.failure or done.status < 0 else "stopped"
+            why = redact.clean(done.why(), secrets)
+            raise StepError(f'{kind} "{title.strip()}" {stopped}: {why}')
+
+
+def changes(body: str, values: dict[str, Any]) -> list[tuple[Path, str]]:
+    """The ``# changes: PATH  what`` lines of an apply cell, parameters expanded."""
+    found = []
+    for line in body.splitlines():
+        if line.startswith(CHANGES):
+            path, _, what = line.removeprefix(CHANGES).strip().partition(" ")
+            try:
+                expanded = string.Template(path).substitute(parameters.as_environment(values))
+            except (KeyError, ValueError):
+                raise StepError(f"`{line}` uses something that is no parameter") from None
+            target = Path(os.path.normpath(expanded))
+            if not target.is_absolute():
+                raise StepError(f"`{line}` gives {expanded!r}, which is not an absolute path")
+            found.append((target, what.strip()))
+    return found
+
+
+def _would(path: Path) -> str:
+    return "would change" if os.path.lexists(path) else "would create"
+
+
+def _not_in(mode: str) -> None:
+    print(f"(not run in mode {mode})")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _session(leader: int) -> dict[str, Any]:
+    """How a step's processes are known later: their session, its leader's start, this boot."""
+    process = _process(leader)
+    return {
+        "session": leader,
+        "start": process[2] if process else 0,
+        "boot": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
+    }
+
+
+def _process(pid: int) -> tuple[str, int, int] | None:
+    """State, session and start (ticks since boot) of a process; None if there is none."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return fields[0], int(fields[3]), int(fields[19])
+
+
+def _end_leftovers(running: Path) -> None:
+    """End what is left of a step whose kernel was killed, so that it cannot work against the next.
+
+    Only processes of the recorded session on this boot count. If its leader's number belongs to a
+    younger process now, so does the session's, and nothing of the step is left.
+    """
+    try:
+        recorded = json.loads(running.read_text(encoding="utf-8"))
+        leader, start = int(recorded["session"]), int(recorded["start"])
+    except (OSError, ValueError, KeyError):
+        return
+    now = _process(leader)
+    if recorded["boot"] == _session(leader)["boot"] and (now is None or now[2] == start):
+        deadline = time.monotonic() + 10
+        while (members := _members(leader)) and time.monotonic() < deadline:
+            for pid in members:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+    running.unlink(missing_ok=True)
+
+
+def _members(session: int) -> list[int]:
+    """The processes of a session; one that ended and that nobody has waited for is none."""
+    pids = (int(path.name) for path in Path("/proc").glob("[0-9]*"))
+    known = ((pid, _process(pid)) for pid in pids)
+    return [pid for pid, about in known if about and about[0] != "Z" and about[1] == session]

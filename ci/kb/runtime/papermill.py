@@ -1,0 +1,130 @@
+"""papermill's engine for notebooks of this project, used wherever ``kb`` is installed.
+
+Plain ``papermill`` stores secret parameters in its output, marks cells that never ran as completed,
+and ends with a traceback. This engine takes the notebooks that carry ``kb`` metadata, and leaves
+all others to papermill's own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import nbformat
+from jupyter_client.manager import AsyncKernelManager
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.log import logger
+
+from kb.runtime import redact
+from kb.runtime.engine import Outcome, run
+from kb.runtime.record import write_atomically
+
+
+class Engine(NBClientEngine):  # type: ignore[misc]
+    """papermill's engine for notebooks that carry ``kb`` metadata; others run as ever."""
+
+    @classmethod
+    def execute_notebook(
+        cls,
+        nb: Any,
+        kernel_name: str,
+        output_path: str | None = None,
+        progress_bar: bool = True,
+        log_output: bool = False,
+        autosave_cell_every: int = 30,
+        **options: Any,
+    ) -> Any:
+        """Execute ``nb`` on this machine. A failure is a one-sentence error of the command line."""
+        if "kb" not in nb.metadata:
+            return super().execute_notebook(
+                nb,
+                kernel_name,
+                output_path,
+                progress_bar,
+                log_output,
+                autosave_cell_every,
+                **options,
+            )
+        environment = redact.hide_parameters(nb)
+        source = Path(options.get("input_path") or nb.metadata.papermill.get("input_path") or "")
+        environment |= {
+            "KB_HERE": str(source.resolve().parent),
+            "KB_NOTEBOOK": "/".join(source.resolve().with_suffix("").parts[-2:]),
+        }
+
+        def save(outcome: Outcome) -> None:
+            nb.metadata["kb_run"] = {
+                "schema": 1,
+                "notebook": source.name,
+                "parameters": dict(nb.metadata.papermill.get("parameters", {})),
+                **outcome.metadata(),
+            }
+            if output_path and "://" not in output_path and output_path != "-":
+                try:
+                    write_atomically(Path(output_path), nbformat.writes(nb))
+                except OSError as error:
+                    raise click.ClickException(
+                        f"{output_path} could not be written: {error.strerror}"
+                    ) from None
+
+        def progress(what: str, elapsed: float) -> None:
+            if progress_bar:
+                print(f"[{elapsed:7.1f} s] {what}", file=sys.stderr, flush=True)
+
+        report = _reporter(nb) if log_output else lambda: None
+
+        def after_cell(outcome: Outcome) -> None:
+            save(outcome)
+            report()
+
+        with tempfile.TemporaryDirectory(prefix="kb-", dir=_runtime_directory()) as sockets:
+            outcome = run(
+                nb,
+                manager=AsyncKernelManager(
+                    kernel_name=kernel_name,
+                    transport="ipc",
+                    ip=f"{sockets}/s",
+                    connection_file=f"{sockets}/connection.json",
+                ),
+                env={**os.environ, **environment},
+                progress=progress,
+                save=after_cell,
+                hidden=redact.secrets(environment),
+            )
+        save(outcome)
+        if outcome.error:
+            where = f" (cell `{outcome.error['cell']}`)" if outcome.error["cell"] else ""
+            written = f"; what ran is in {output_path}" if output_path else ""
+            raise click.ClickException(f"{outcome.error['message']}{where}{written}")
+        return nb
+
+
+def _runtime_directory() -> str | None:
+    """Where sockets belong, and where a kill leaves nothing that outlives a boot; None: /tmp."""
+    for place in (os.environ.get("XDG_RUNTIME_DIR"), "/run"):
+        if place and os.access(place, os.W_OK):
+            return place
+    return None
+
+
+def _reporter(nb: Any) -> Callable[[], None]:
+    """For papermill's --log-output: passes on what each finished cell printed."""
+    shown: set[str] = set()
+
+    def report() -> None:
+        for cell in nb.cells:
+            if cell.cell_type == "code" and cell.id not in shown and cell.outputs:
+                shown.add(cell.id)
+                for output in cell.outputs:
+                    logger.info(str(output.get("text", "")).rstrip())
+
+    return report
+
+
+# Plain `papermill NOTEBOOK` names no engine: ours takes the notebooks that are ours.
+papermill_engines.register(None, Engine)

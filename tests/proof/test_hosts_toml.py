@@ -1,0 +1,70 @@
+"""ci/hosts.toml: each mistake is one sentence with its place."""
+
+from __future__ import annotations
+
+import pytest
+from kb.proof import catalog, hosts
+from kb.proof.hosts import HostError
+from project import ROOT, Project, runbook
+
+GOOD = '[box]\nkind = "docker"\nbase = "debian:13"\noffers = ["root"]\n'
+
+
+def write(project: Project, text: str) -> None:
+    (project.root / "ci").mkdir(exist_ok=True)
+    (project.root / "ci/hosts.toml").write_text(text)
+
+
+def refused(project: Project, text: str) -> str:
+    write(project, text)
+    with pytest.raises(HostError) as caught:
+        hosts.load(project.root)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_the_repositorys_own() -> None:
+    found = hosts.load(ROOT)
+    assert {"debian-13", "ubuntu-24.04", "ubuntu-24.04-gpu", "local"} <= found.keys()
+    assert "gpu" in found["ubuntu-24.04-gpu"].offers
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[box\n", "ci/hosts.toml: not TOML: "),
+        ("box = 1\n", "ci/hosts.toml: [box]: must be a table"),
+        (GOOD.replace("docker", "podman"), "ci/hosts.toml: [box]: `kind` must be one of docker,"),
+        ("[box]\n", "ci/hosts.toml: [box]: `kind` must be one of docker, vm, local"),
+        (GOOD.replace("offers", "ofers"), "ci/hosts.toml: [box]: unknown key `ofers` (known: "),
+        (GOOD.replace("root", "rot"), "ci/hosts.toml: [box]: unknown offer `rot` (known: root,"),
+        (GOOD.replace('base = "debian:13"\n', ""), "ci/hosts.toml: [box]: `base` is missing"),
+    ],
+)
+def test_a_mistake(project: Project, text: str, says: str) -> None:
+    assert refused(project, text).startswith(says)
+
+
+def test_no_file(project: Project) -> None:
+    with pytest.raises(HostError, match=r"ci/hosts\.toml is missing: run from the repository's"):
+        hosts.load(project.root)
+
+
+def test_an_unknown_host_and_the_nearest(project: Project) -> None:
+    write(project, GOOD)
+    with pytest.raises(HostError) as caught:
+        hosts.pick(hosts.load(project.root), "boxx")
+    assert str(caught.value) == (
+        "there is no host `boxx`; did you mean `box`? (ci/hosts.toml has box)"
+    )
+
+
+def test_what_a_host_lacks(project: Project) -> None:
+    write(project, GOOD)
+    project.add("runbooks/area/name.ipynb", runbook(needs=["root", "gpu", "systemd"]))
+    [notebook] = catalog.find(project.root)
+    host = hosts.load(project.root)["box"]
+    assert host.lacks(notebook) == "box does not offer: gpu, systemd"
+    project.add("runbooks/area/name.ipynb", runbook(needs=["root"]))
+    [notebook] = catalog.find(project.root)
+    assert host.lacks(notebook) is None

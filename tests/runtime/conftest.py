@@ -1,0 +1,47 @@
+"""What the tests of the package share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from cells import Cells, Make
+from kb.runtime import magics
+from kb.runtime.undo import Keeper
+
+
+@pytest.fixture
+def make(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Make:
+    """Makes the kernel of a new run; the one before has ended, unless they run at once."""
+    monkeypatch.setenv("KB_NOTEBOOK", "area/name")
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    monkeypatch.setattr(sys, "displayhook", sys.displayhook)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    keepers: list[Keeper] = []
+
+    class Watched(Keeper):
+        def __init__(self, root: Path) -> None:
+            super().__init__(root)
+            keepers.append(self)
+
+    monkeypatch.setattr(magics, "Keeper", Watched)
+
+    state = tmp_path / "state"
+
+    def made(mode: str, parameters: str = "", at_once: bool = False, state: Path = state) -> Cells:
+        while keepers and not at_once:  # the kernel before has ended, and its lock with it
+            handle = keepers.pop()._lock
+            if handle is not None:
+                os.close(handle)
+        monkeypatch.setenv("NOBLE_RUNBOOKS_STATE", str(state))
+        cells = Cells(capsys)
+        cells.begin(mode, parameters)
+        return cells
+
+    return made

@@ -1,0 +1,102 @@
+"""The engine says honestly what happened to each cell."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from jupyter_client.manager import AsyncKernelManager
+from kb.runtime import engine
+from project import code, notebook
+
+SLEEP = "import time\ntime.sleep(60)"
+
+
+def execute(*sources: str, **kb: Any) -> tuple[Any, engine.Outcome, list[list[str]]]:
+    """The executed notebook, the outcome, and the cells' statuses at each record."""
+    cells = [code(f"cell-{number}", source) for number, source in enumerate(sources, 1)]
+    nb = notebook(*cells, parameters='x: str = ""  # nothing', **kb)
+    saved: list[list[str]] = []
+    outcome = engine.run(
+        nb,
+        manager=AsyncKernelManager(kernel_name="python3", transport="ipc"),
+        save=lambda outcome: saved.append([cell["status"] for cell in outcome.cells]),
+    )
+    return nb, outcome, saved
+
+
+def test_a_cell_that_fails(tmp_path: Any) -> None:
+    nb, outcome, saved = execute("print('one')", "1 / 0", "print('three')")
+    assert outcome.error == {"cell": "cell-2", "message": "ZeroDivisionError: division by zero"}
+    done = ["passed", "passed"]
+    left = "not run"
+    assert saved == [
+        ["passed", left, left, left, left],
+        [*done, left, left, left],
+        [*done, "passed", left, left],
+        [*done, "passed", "failed", left],
+    ]
+    assert nb.cells[-1].outputs == []
+    record = outcome.metadata()
+    assert (record["result"], record["cells"][3]["status"]) == ("failed", "failed")
+    assert record["cells"][4] == {"id": "cell-3", "status": "not run", "duration": 0.0}
+    assert 0 < record["duration"] < 60
+    assert record["started"].endswith("Z")
+
+
+@pytest.mark.parametrize(
+    ("kb", "says"),
+    [
+        ({"cell_timeout": 0.5}, "the cell took longer than 1 s and was stopped"),
+        ({"timeout": 4}, "the whole run took longer than 4 s and was stopped"),
+    ],
+)
+def test_a_cell_that_takes_too_long(kb: dict[str, Any], says: str) -> None:
+    before = time.monotonic()
+    _, outcome, _ = execute(SLEEP, "print('never')", **kb)
+    assert outcome.error == {"cell": "cell-1", "message": says}
+    assert [cell["status"] for cell in outcome.cells][2:] == ["failed", "not run"]
+    assert time.monotonic() - before < 50
+
+
+@pytest.mark.parametrize(
+    "death", ["import os\nos._exit(0)", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"]
+)
+def test_a_kernel_that_dies(death: str) -> None:
+    _, outcome, saved = execute(death, "print('never')")
+    assert outcome.error == {"cell": "cell-1", "message": "the kernel died"}
+    assert [cell["status"] for cell in outcome.cells][2:] == ["failed", "not run"]
+    assert saved[-1][2:] == ["failed", "not run"]
+
+
+def test_output_is_capped() -> None:
+    nb, outcome, _ = execute(
+        "for i in range(10):\n    print('x' * 1_000_000, flush=True)\nprint('end')"
+    )
+    assert outcome.error is None
+    text = nb.cells[-1].outputs[0]["text"]
+    assert len(text) < engine.OUTPUT_LIMIT + 100
+    assert text.count("characters left out ...]") == 1
+    assert text.endswith("end\n")
+
+
+def test_a_kernel_that_cannot_start(tmp_path: Any) -> None:
+    manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
+    spec = manager.kernel_spec
+    assert spec is not None
+    spec.argv = ["/bin/false"]
+    before = time.monotonic()
+    outcome = engine.run(notebook(code("a", "1")), manager=manager)
+    assert outcome.error is not None
+    assert outcome.error["message"].startswith("the run could not start: ")
+    assert {cell["status"] for cell in outcome.cells} == {"not run"}
+    assert time.monotonic() - before < 30
+
+
+def test_a_run_that_wants_a_reboot_says_so() -> None:
+    _, outcome, _ = execute("%%observe Look\nkb-reboot 'it loads at boot'", "print('never')")
+    assert outcome.error is not None
+    assert outcome.error["wants"] == "reboot"
+    assert "needs a reboot: it loads at boot" in outcome.error["message"]
+    assert [cell["status"] for cell in outcome.cells][2:] == ["failed", "not run"]

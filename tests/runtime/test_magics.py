@@ -1,0 +1,219 @@
+"""The cell magics: what runs in which mode, and what is said where it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cells import Make
+from kb.runtime import magics
+from project import tree
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    root = tmp_path / "world"
+    root.mkdir()
+    (root / "conf").write_text("original")
+    return root
+
+
+def step(world: Path, body: str) -> str:
+    declared = f"# changes: {world}/conf  the settings\n# changes: {world}/new/file"
+    return f"%%apply Change two files\n{declared}\n{body}"
+
+
+CHANGE = "mkdir -p new; echo mine >conf; echo new >new/file; echo changed: two files"
+
+
+def test_a_plan_says_what_it_would_do_and_does_nothing(
+    make: Make, world: Path, tmp_path: Path
+) -> None:
+    before = tree(world)
+    said = make("plan").run(step(world, f"cd {world}; {CHANGE}"))
+    assert said == f"would change {world}/conf  (the settings)\nwould create {world}/new/file\n"
+    assert tree(world) == before
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("magic", "runs_in"),
+    [
+        ("preflight", {"plan", "apply", "rollback"}),
+        ("observe", {"plan", "apply", "rollback"}),
+        ("apply", {"apply"}),
+        ("verify", {"apply"}),
+        ("rollback", {"rollback"}),
+    ],
+)
+@pytest.mark.parametrize("mode", ["plan", "apply", "rollback"])
+def test_a_cell_runs_in_its_modes(make: Make, magic: str, runs_in: set[str], mode: str) -> None:
+    said = make(mode).run(f'%%{magic} A title\necho "it runs in $KB_MODE"')
+    if mode in runs_in:
+        assert said == f"it runs in {mode}\n"
+    elif (magic, mode) == ("apply", "plan"):
+        assert said == ""
+    else:
+        assert said == f"(not run in mode {mode})\n"
+
+
+def test_apply_keeps_and_rollback_restores(make: Make, world: Path, tmp_path: Path) -> None:
+    before = tree(world)
+    changed = step(world, f"cd {world}; {CHANGE}")
+    assert make("apply").run(changed) == "changed: two files\n"
+    assert (world / "new/file").exists()
+    assert make("apply").run(step(world, "true")) == ""
+    said = make("rollback").run("%%rollback Put it back\nkb-restore")
+    assert f"changed: removed {world}/new\n" in said
+    assert tree(world) == before
+    assert not (tmp_path / "state").exists()
+    again = make("rollback").run("%%rollback Put it back\nkb-restore")
+    assert again == "nothing to put back: no step of this runbook has been applied here\n"
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_rest_of_a_rollback_runs_as_any_cell(make: Make, world: Path) -> None:
+    make("apply").run(step(world, f"cd {world}; {CHANGE}"))
+    with pytest.raises(magics.StepError) as caught:
+        make("rollback").run('%%rollback Put it back\nkb-restore\ntest -w "$(mktemp)"\nfalse')
+    assert str(caught.value) == (
+        'rollback "Put it back" failed: line 3, `false`, exited with status 1'
+    )
+
+
+def test_a_restore_that_fails_is_a_failure(make: Make, world: Path, tmp_path: Path) -> None:
+    make("apply").run(step(world, f"cd {world}; {CHANGE}"))
+    (tmp_path / "state/area/name/kept/0000").unlink()
+    with pytest.raises(magics.StepError) as caught:
+        make("rollback").run("%%rollback Put it back\nkb-restore\necho not reached")
+    assert "line 1, `kb-restore`, exited with status 1" in str(caught.value)
+
+
+def test_an_original_is_kept_before_the_step_runs(make: Make, world: Path) -> None:
+    with pytest.raises(magics.StepError, match="line 4, `false`"):
+        make("apply").run(step(world, f"echo half >{world}/conf\nfalse"))
+    make("rollback").run("%%rollback x\nkb-restore")
+    assert (world / "conf").read_text() == "original"
+
+
+def test_an_edited_file_is_saved(make: Make, world: Path) -> None:
+    make("apply").run(step(world, f"cd {world}; {CHANGE}"))
+    (world / "conf").write_text("a person's")
+    said = make("rollback").run("%%rollback x\nkb-restore")
+    saved = Path(said.partition("the edited one is ")[2].split()[0])
+    assert saved.read_text() == "a person's"
+    assert (world / "conf").read_text() == "original"
+
+
+def test_two_applies_at_once(make: Make, world: Path) -> None:
+    first = make("apply")
+    first.run(step(world, "true"))
+    with pytest.raises(magics.StepError) as caught:
+        make("apply", at_once=True).run(step(world, f"rm {world}/conf"))
+    assert "another run of this runbook is under way on this host" in str(caught.value)
+    assert str(caught.value).endswith("(nothing has been changed)")
+    assert (world / "conf").exists()
+
+
+def test_parameters_are_environment_variables(make: Make) -> None:
+    declared = 'prefix: str = "/opt"  # x\ncount: int = 3  # x\nfast: bool = True  # x'
+    said = make("plan", declared).run('%%observe x\necho "$prefix $count $fast $KB_MODE"')
+    assert said == "/opt 3 true plan\n"
+
+
+def test_changes_expands_parameters_only(make: Make, world: Path) -> None:
+    cells = make("plan", f'prefix: str = "{world}"  # x\ngo_version: str = "1.30"  # x')
+    said = cells.run("%%apply x\n# changes: $prefix/go-${go_version}/../go-1  the tools")
+    assert said == f"would create {world}/go-1  (the tools)\n"
+    with pytest.raises(magics.StepError, match=r"`# changes: \$HOME/x` uses something that is"):
+        cells.run("%%apply x\n# changes: $HOME/x")
+    with pytest.raises(magics.StepError, match="'here/x', which is not an absolute path"):
+        cells.run("%%apply x\n# changes: here/x")
+
+
+def test_a_failed_preflight_is_one_sentence(make: Make) -> None:
+    with pytest.raises(magics.StepError) as caught:
+        make("plan").run("%%preflight Enough room\necho 'there is no room: free 2 GB'\nexit 1")
+    assert str(caught.value) == (
+        'preflight "Enough room" stopped: there is no room: free 2 GB (status 1)'
+    )
+
+
+def test_what_a_failed_step_left_is_no_edit_of_a_person(
+    make: Make, world: Path, tmp_path: Path
+) -> None:
+    before = tree(world)
+    cells = make("apply")
+    cells.run(step(world, f"cd {world}; {CHANGE}"))
+    with pytest.raises(magics.StepError):
+        cells.run(step(world, f"echo half >{world}/conf; false"))
+    said = make("rollback").run("%%rollback Put it back\nkb-restore")
+    assert "saved:" not in said
+    assert tree(world) == before
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_step_that_needs_a_reboot_ends_the_run(make: Make, world: Path) -> None:
+    cells = make("apply")
+    with pytest.raises(magics.RebootNeededError) as caught:
+        cells.run(step(world, f"echo new >{world}/conf; kb-reboot 'it loads at boot'; echo late"))
+    assert str(caught.value) == (
+        'apply "Change two files" needs a reboot: it loads at boot'
+        " (reboot this host, then run the same command again: it goes on from there)"
+    )
+    assert (world / "conf").read_text() == "new\n"
+
+
+def test_a_service_is_rolled_back_alone(make: Make, world: Path) -> None:
+    (world / "a").mkdir()
+    body = f"# changes: {world}/$service.conf  its own\n# changes: {world}/conf  shared\n"
+    body += f"echo new >{world}/$service.conf"
+
+    def at(mode: str, name: str) -> str:
+        cells = make(mode, 'service: str = "x"  # the unit')
+        cells.run(f"# Parameters\nmode = {mode!r}\nservice = {name!r}")
+        if mode == "apply":
+            return cells.run(f"%%apply Write\n{body}")
+        return cells.run("%%rollback Put it back\nkb-restore")
+
+    at("apply", "shop")
+    at("apply", "a/b")
+    with pytest.raises(magics.StepError) as refused:
+        at("rollback", "shpo")
+    assert str(refused.value) == (
+        "this runbook has not been applied to shpo here; it has been to a/b, shop:"
+        " pass that as service (nothing has been changed)"
+    )
+    assert at("rollback", "shop") == f"changed: removed {world}/shop.conf\n"
+    assert (world / "a/b.conf").exists()
+
+
+def test_without_a_mode_there_is_no_runbook(make: Make) -> None:
+    cells = make("plan")
+    cells.run("mode = 'sideways'")
+    for magic in ("preflight", "apply", "verify", "rollback"):
+        with pytest.raises(magics.StepError, match="has no usable parameter `mode`"):
+            cells.run(f"%%{magic} x\ntrue")
+
+
+def test_a_kernel_that_does_not_know_its_notebook_changes_nothing(
+    make: Make, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KB_NOTEBOOK")
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    with pytest.raises(magics.StepError, match="cannot tell which runbook this is"):
+        make("apply").run(step(world, f"rm {world}/conf"))
+    assert (world / "conf").exists()
+    monkeypatch.setenv("JPY_SESSION_NAME", "/somewhere/runbooks/go/install.ipynb")
+    make("apply").run(step(world, "true"))
+
+
+def test_an_injected_cell_is_checked_before_it_runs(make: Make) -> None:
+    cells = make("plan", 'prefix: str = "/opt"  # where to')
+    with pytest.raises(magics.Rejected) as caught:
+        cells.run('# Parameters\nprefixx = "/srv"')
+    assert str(caught.value) == (
+        "unknown parameter `prefixx`; did you mean `prefix`?"
+        " Known parameters: mode, prefix. (nothing has been changed)"
+    )
+    assert "prefixx" not in cells.shell.user_ns
