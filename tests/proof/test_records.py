@@ -6,19 +6,23 @@ import datetime
 import errno
 import json
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import kb
 import pytest
 from kb.proof import catalog, records
+from kb.proof.records import RecordError
 from kb.runtime import record
+from kb.runtime.record import RUN, SCHEMA
 from project import Project, code, runbook, text
 
 PATH = Path("runbooks/area/name.ipynb")
-IMAGE = {"name": "x", "id": "sha256:1"}
+HOST = {"kind": "docker", "base": "debian:13"}
 WEEK = datetime.timedelta(days=7)
 
 
@@ -32,19 +36,28 @@ def made(project: Project, prose: str = "prose", source: str = "true", **kb_: An
     return catalog.read(project.root, PATH)
 
 
-def content(notebook: Any, **more: Any) -> str:
+def key(notebook: Any, stage: str = "apply", host: Any = HOST, verdicts: Any = ()) -> str:
+    return records.key(notebook, stage, host, verdicts)
+
+
+def content(nb: Any, **more: Any) -> dict[str, Any]:
     kb_run = {
-        "schema": 1, "notebook": str(PATH), "stage": "apply", "result": "passed",
-        "key": records.key(notebook, "apply", IMAGE), "started": now(),
-        "host": {"name": "debian-13"}, "inputs": records.inputs(notebook), **more,
+        "schema": SCHEMA, "notebook": str(PATH), "stage": "apply", "result": "passed",
+        "error": None, "cells": [], "parameters": {}, "duration": 1.5,
+        "key": key(nb), "started": now(),
+        "host": {"name": "debian-13"}, "inputs": records.inputs(nb), **more,
     }  # fmt: skip
-    return json.dumps({**notebook.content, "metadata": {"kb_run": kb_run}})
+    return json.loads(json.dumps({**nb.content, "metadata": {RUN: kb_run}}))
 
 
-def is_fresh(notebook: Any, image: Any = IMAGE, stage: str = "apply") -> bool:
-    run = records.read(records.place(notebook, "debian-13", "apply"))
+def newest(notebook: Any) -> records.Run:
+    run = records.newest(notebook, "debian-13", "apply")
     assert run is not None
-    return run.is_fresh(records.key(notebook, stage, image), WEEK)
+    return run
+
+
+def is_fresh(notebook: Any, **more: Any) -> bool:
+    return newest(notebook).is_fresh(key(notebook, **more), WEEK)
 
 
 @pytest.fixture
@@ -63,9 +76,7 @@ def test_an_unchanged_notebook_is_fresh(project: Project, stored: Any) -> None:
 def test_an_edit_of_prose_changes_nothing(project: Project, stored: Any) -> None:
     edited = made(project, prose="better prose")
     assert is_fresh(edited)
-    run = records.read(records.place(edited, "debian-13", "apply"))
-    assert run is not None
-    assert not run.is_stale(edited)
+    assert not newest(edited).is_stale(edited)
 
 
 def edit_code(project: Project) -> Any:
@@ -96,9 +107,7 @@ def test_an_edit_that_matters(
 ) -> None:
     edited = edit(project)
     assert not is_fresh(edited)
-    run = records.read(records.place(edited, "debian-13", "apply"))
-    assert run is not None
-    assert run.is_stale(edited)
+    assert newest(edited).is_stale(edited)
 
 
 @pytest.mark.parametrize(
@@ -116,12 +125,69 @@ def test_what_its_fixtures_are_made_by(name: str, fresh: bool, project: Project)
     assert is_fresh(made(project, fixtures=["go"])) is fresh
 
 
-def test_another_image_stage_or_version(stored: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not is_fresh(stored, image={"name": "x", "id": "sha256:2"})
-    assert not is_fresh(stored, image=None)
+def test_another_stage_host_release_or_verdict(stored: Any) -> None:
     assert not is_fresh(stored, stage="again")
-    monkeypatch.setattr(kb, "__version__", "9")
-    assert not is_fresh(stored)
+    assert not is_fresh(stored, host={**HOST, "base": "debian:14"})
+    assert not is_fresh(stored, host={**HOST, "kind": "vm"})
+    assert is_fresh(stored, verdicts=[("a1-x", "confirmed")])  # only a run is held to verdicts
+    run = key(stored, stage="run", verdicts=[("a1-x", "confirmed")])
+    assert run != key(stored, stage="run", verdicts=[("a1-x", "refuted")])
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package, in place of the real one where digests are made."""
+    copy = tmp_path / "kb"
+    shutil.copytree(Path(kb.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(kb, "__file__", str(copy / "__init__.py"))
+    records.executes.cache_clear()
+    yield copy
+    records.executes.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("module", "docker", "vm"),
+    [
+        ("runtime/magics.py", True, True),
+        ("runtime/engine.py", True, True),
+        ("runtime/prelude.sh", True, True),
+        ("proof/life.py", True, True),
+        ("proof/snapshots.py", True, True),
+        ("proof/hosts/vm.py", False, True),
+        ("proof/hosts/docker.py", True, False),
+        ("runtime/papermill.py", False, False),
+        ("proof/plugin.py", False, False),
+        ("site/load.py", False, False),
+    ],
+)
+def test_an_edit_of_what_executes_or_judges(
+    module: str, docker: bool, vm: bool, package: Path
+) -> None:
+    before = {kind: records.executes(kind) for kind in ("docker", "vm")}
+    with (package / module).open("a") as file:
+        file.write("\nchanged=1\n")
+    records.executes.cache_clear()
+    assert (records.executes("docker") != before["docker"]) is docker
+    assert (records.executes("vm") != before["vm"]) is vm
+
+
+def test_an_edit_of_a_comment_in_what_executes(package: Path) -> None:
+    before = records.executes("docker")
+    with (package / "proof/life.py").open("a") as file:
+        file.write("\n\n# A better reason.\n")
+    records.executes.cache_clear()
+    assert records.executes("docker") == before
+
+
+def test_what_a_host_is_made_by(project: Project) -> None:
+    (project.root / "ci/images/machine").mkdir(parents=True)
+    (project.root / "ci/images/Dockerfile").write_text("FROM x")
+    docker, vm = (records.recipe(project.root, kind) for kind in ("docker", "vm"))
+    records.recipe.cache_clear()
+    (project.root / "ci/images/machine/unit").write_text("x")
+    assert records.recipe(project.root, "docker") == docker
+    assert records.recipe(project.root, "vm") != vm
+    records.recipe.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -129,8 +195,6 @@ def test_another_image_stage_or_version(stored: Any, monkeypatch: pytest.MonkeyP
     [
         ({"started": now(datetime.timedelta(days=6, hours=23))}, True),
         ({"started": now(datetime.timedelta(days=7, hours=1))}, False),
-        ({"started": now(-datetime.timedelta(days=2))}, False),  # from a clock that was wrong
-        ({"started": "yesterday"}, False),
         ({"result": "failed"}, False),
         ({"key": "another"}, False),
     ],
@@ -140,21 +204,149 @@ def test_age_and_result(stored: Any, more: dict[str, Any], fresh: bool) -> None:
     assert is_fresh(stored) is fresh
 
 
+def refused(project: Project, path: Path) -> str:
+    """Why the only file that lies about is no record."""
+    [(where, why)] = records.load(project.root).rejected.items()
+    assert project.root / where == path
+    with pytest.raises(RecordError, match=re.escape(why)):
+        records.read(path, project.root)
+    return why
+
+
 @pytest.mark.parametrize("cut", [0, 1, 10, 200, -1])
 def test_half_a_record_is_none(project: Project, stored: Any, cut: int) -> None:
     path = records.place(stored, "debian-13", "apply")
-    assert len(records.load_all(project.root)) == 1
+    assert len(records.load(project.root).newest) == 1
     path.write_text(path.read_text()[:cut])
-    assert records.read(path) is None
-    assert records.load_all(project.root) == []
+    assert refused(project, path).startswith(("it is not a whole JSON file", "it was changed"))
+    assert records.newest(stored, "debian-13", "apply") is None
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"metadata": {"kb_run": {"schema": 2}}}', "null"])
-def test_what_is_no_record(project: Project, stored: Any, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[]", "no metadata"),
+        ("null", "no metadata"),
+        ("{}", "no metadata"),
+        ('{"metadata": {}}', "no `kb_run`"),
+        ('{"metadata": {"kb_run": {"schema": 1}}}', "schema 1"),
+        ("[" * 100_000, "not a whole JSON file"),
+    ],
+)
+def test_what_is_no_record(project: Project, stored: Any, text: str, why: str) -> None:
     path = records.place(stored, "debian-13", "apply")
     path.write_text(text)
-    assert records.read(path) is None
-    assert records.read(path.with_name("absent")) is None
+    assert why in refused(project, path)
+
+
+def test_what_is_no_file(project: Project, stored: Any) -> None:
+    path = records.place(stored, "debian-13", "apply")
+    for make in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")):
+        path.unlink()
+        make()
+        assert refused(project, path) == "it is no regular file: remove it"
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        ({"started": now(-datetime.timedelta(days=2))}, "its run is dated in the future"),
+        ({"started": "2999-01-01T00:00:00Z"}, "its run is dated in the future"),
+        ({"started": "yesterday"}, "`started` is no time"),
+        ({"notebook": "runbooks/area/other.ipynb"}, "it is of another notebook, host or stage"),
+        ({"stage": "again"}, "it is of another notebook, host or stage"),
+        ({"host": {"name": "another"}}, "it is of another notebook, host or stage"),
+        ({"host": {"name": "../../x"}}, "`host` has no name"),
+        ({"notebook": "runbooks/../../x.ipynb"}, "`notebook` is no path of a notebook"),
+        ({"cells": "all"}, "`cells` are no list"),
+        ({"error": "it failed"}, "`error` is no cell and message"),
+    ],
+)
+def test_a_record_that_says_what_cannot_be(
+    project: Project, stored: Any, more: dict[str, Any], why: str
+) -> None:
+    records.store(stored, "debian-13", "apply", content(stored, **more))
+    assert why in refused(project, records.place(stored, "debian-13", "apply"))
+
+
+def test_an_edit_by_hand_is_seen(project: Project, stored: Any) -> None:
+    path = records.place(stored, "debian-13", "apply")
+    path.write_text(path.read_text().replace('"duration": 1.5', '"duration": 2.5'))
+    assert "it was changed after its run" in refused(project, path)
+
+
+def test_a_failure_does_not_hide_an_older_pass(project: Project, stored: Any) -> None:
+    day = datetime.timedelta(days=1)
+    where = (str(PATH), "debian-13")
+    records.store(stored, "debian-13", "apply", content(stored, started=now(3 * day)))
+    failed = {"result": "failed", "error": {"cell": "", "message": "no"}}
+    for back in (2 * day, day):  # a second failure keeps the pass, too
+        records.store(stored, "debian-13", "apply", content(stored, started=now(back), **failed))
+        found = records.load(project.root)
+        assert not found.newest[where]["apply"].passed
+        assert found.older[where]["apply"].started.date() == newest(stored).started.date() - (
+            3 * day - back
+        )
+    assert newest(stored).error == "no"
+    records.store(stored, "debian-13", "apply", content(stored))
+    found = records.load(project.root)
+    assert found.newest[where]["apply"].passed
+    assert not found.older
+    assert len(list((project.root / "build/runs").rglob("*.ipynb"))) == 1
+
+
+def test_the_newest_counts_committed_or_not(project: Project, stored: Any) -> None:
+    built = records.place(stored, "debian-13", "apply")
+    committed = project.root / "docs/evidence" / built.relative_to(project.root / "build/runs")
+    committed.parent.mkdir(parents=True)
+    built.rename(committed)
+    assert newest(stored).committed
+    old = now(datetime.timedelta(days=9))
+    records.store(stored, "debian-13", "apply", content(stored, started=old))
+    assert newest(stored).committed
+    assert records.load(project.root).newest[str(PATH), "debian-13"]["apply"].committed
+
+
+def test_a_record_of_one_of_many_machines(project: Project, stored: Any) -> None:
+    host = {"name": "web", "machine": "0123456789ab"}
+    path = project.root / "docs/evidence/web/0123456789ab/runbooks/area/name.apply.ipynb"
+    path.parent.mkdir(parents=True)
+    path.write_text(records.sealed(content(stored, host=host)))
+    assert (str(PATH), "web/0123456789ab") in records.load(project.root).newest
+
+
+def test_a_run_whose_process_was_killed_is_interrupted(project: Project, stored: Any) -> None:
+    where = (str(PATH), "debian-13")
+    unfinished = {
+        "result": "failed",
+        "error": {"cell": "", "message": records.INTERRUPTED},
+        "started": now(-datetime.timedelta(seconds=2)),
+    }
+    mark = records.begin(stored, "debian-13", "apply", content(stored, **unfinished))
+    assert records.load(project.root).newest[where]["apply"].passed  # it is under way
+    killed = subprocess.Popen(["true"])
+    dead = json.loads(mark.read_text())
+    dead["metadata"][RUN]["process"] = records._process(killed.pid)
+    killed.wait()
+    mark.write_text(records.sealed(dead))
+    found = records.load(project.root)
+    assert found.newest[where]["apply"].error == records.INTERRUPTED
+    assert found.older[where]["apply"].passed
+
+
+@pytest.mark.parametrize(
+    ("runs", "says"),
+    [
+        ({}, "none"),
+        ({"plan": (True, True)}, "partial"),
+        ({"plan": (True, True), "apply": (True, True)}, "passed"),
+        ({"plan": (True, False), "apply": (True, True)}, "stale"),
+        ({"plan": (True, False), "apply": (False, True)}, "failed"),
+        ({"apply": (False, True)}, "failed"),
+    ],
+)
+def test_what_became_of_it(runs: dict[str, tuple[bool, bool]], says: str) -> None:
+    assert records.became(("plan", "apply"), runs) == says
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
@@ -172,7 +364,7 @@ def test_a_record_that_cannot_be_written_leaves_the_one_before(
         records.store(stored, "debian-13", "apply", content(stored, result="failed"))
     monkeypatch.undo()
     assert path.read_text() == before
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+    assert not [entry for entry in path.parent.iterdir() if entry.name.startswith(".")]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may mount")
@@ -191,12 +383,25 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
 
 def test_a_skip_is_remembered_until_a_run(project: Project, stored: Any) -> None:
     records.store_skip(stored, "vm", "vm does not offer: gpu")
-    [(where, skip)] = records.skips(project.root).items()
-    assert where == (str(PATH), "vm")
-    assert skip["reason"] == "vm does not offer: gpu"
-    datetime.datetime.fromisoformat(skip["when"])
-    records.store(stored, "vm", "apply", content(stored))
-    assert records.skips(project.root) == {}
+    assert records.load(project.root).skips == {str(PATH): {"vm": "vm does not offer: gpu"}}
+    records.store(stored, "vm", "apply", content(stored, host={"name": "vm"}))
+    assert records.load(project.root).skips == {}
+
+
+def test_a_damaged_note_of_a_skip_is_said(project: Project, stored: Any) -> None:
+    records.store_skip(stored, "vm", "vm does not offer: gpu")
+    [note] = (project.root / "build/runs").rglob("*.skipped.json")
+    note.write_text("{")
+    found = records.load(project.root)
+    assert found.skips == {}
+    assert list(found.rejected.values()) == ["it is damaged: remove it, and run again"]
+
+
+def test_half_a_character_in_an_output_can_be_stored(project: Project, stored: Any) -> None:
+    odd = content(stored)
+    odd["cells"][0]["source"] = "\ud800"
+    records.store(stored, "debian-13", "apply", odd)
+    assert newest(stored).content["cells"][0]["source"] == "\ud800"
 
 
 def test_the_commit_and_whether_dirty(tmp_path: Path) -> None:
@@ -205,13 +410,13 @@ def test_the_commit_and_whether_dirty(tmp_path: Path) -> None:
         command = ["git", "-C", str(tmp_path), *identity, *arguments]
         subprocess.run(command, check=True, capture_output=True)
 
-    assert records.commit(tmp_path) == (None, False)
+    assert record.commit(tmp_path) == (None, False)
     git("init")
     git("commit", "--allow-empty", "-m", "x")
-    records.commit.cache_clear()
-    head, dirty = records.commit(tmp_path)
+    record.commit.cache_clear()
+    head, dirty = record.commit(tmp_path)
     assert head is not None
     assert (len(head), dirty) == (40, False)
     (tmp_path / "new").touch()
-    records.commit.cache_clear()
-    assert records.commit(tmp_path) == (head, True)
+    record.commit.cache_clear()
+    assert record.commit(tmp_path) == (head, True)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.proof import catalog, records
+from kb.runtime.record import SCHEMA
 
 # The notebooks of the project that the tests build whole.
 RUNBOOK = "runbooks/go/install.ipynb"
@@ -166,7 +167,7 @@ class Project:
                 status = "not run" if here == "failed" else status
             executed.append(cell)
         kb_run = {
-            "schema": 1,
+            "schema": SCHEMA,
             "notebook": path,
             "stage": stage,
             "mode": stage,
@@ -190,7 +191,7 @@ class Project:
         if not changed:
             kb_run["inputs"] = records.inputs(catalog.read(self.root, Path(path)))
         target = f"build/runs/{host}/{path.removesuffix('.ipynb')}.{stage}.ipynb"
-        self.write(target, document(executed, kb_run=kb_run))
+        self.write(target, records.sealed(document(executed, kb_run=kb_run)))
         return self.root / target
 
     def skip(self, path: str, host: str, reason: str) -> None:

@@ -50,7 +50,7 @@ def test_the_head_says_result_time_host_and_versions(project: Project) -> None:
     page = html(project.root, RUNBOOK)
     head = words(page.split('class="kb-head"')[1].split('id="before-you-start"')[0])
     assert "Passed on debian-13 22 Nov 2026, 03:04 UTC" in head
-    assert "plan passed" in head and "broken passed" in head
+    assert "plan passed" in head and "fails safely passed" in head
     assert "Debian GNU/Linux 13 (trixie), kernel 6.12.48, container" in head
     assert "glibc 2.41, Python 3.13.5, kb 0.1.0" in head
     assert "go_version=1.26.6" in head
@@ -64,7 +64,7 @@ def test_other_hosts_are_on_the_page_with_what_went_wrong(project: Project) -> N
     head = words(page.split('class="kb-head"')[1].split('id="before-you-start"')[0])
     assert "Failed on ubuntu-24.04" in head
     assert "Apply failed curl -O $url failed at line 2 with status 6 Cell download" in head
-    assert "Not run here: plan, again, rollback, broken." in head
+    assert "Not run here: plan, idempotent, rollback, fails safely." in head
     assert "Skipped on ubuntu-24.04-gpu : the image cannot be had here" in head
 
 
@@ -91,6 +91,56 @@ def test_a_cell_shows_the_run_that_tells_most_of_it(project: Project) -> None:
 def test_cells_that_did_not_run_say_so(project: Project) -> None:
     verify = words(cell(html(project.root, RUNBOOK), "verify"))
     assert "apply on ubuntu-24.04 Not run: the run stopped before it came to this cell." in verify
+
+
+def test_a_failure_is_not_hidden_behind_an_older_pass(empty: Project) -> None:
+    small(empty)
+    path = "notebooks/go/a.ipynb"
+    passed = empty.run(path, {"look": [stream("as it was")]}, started="2026-11-20T00:00:00Z")
+    passed.rename(passed.with_name("a.run.passed.ipynb"))
+    empty.run(path, {}, failed=("", "the host disappeared"), started="2026-11-21T00:00:00Z")
+    assert mkdocs(empty.root).returncode == 0
+    page = html(empty.root, path)
+    head = words(page.split('class="kb-head"')[1])
+    assert "Failed on debian-13 21 Nov 2026" in head
+    assert "Run failed the host disappeared It passed on 20 Nov 2026" in head
+    first, others = words(cell(page, "look")).split("Other runs:")
+    assert "as it was" not in first
+    assert others.startswith(" run, older run of 2026-11-20 on debian-13")
+    assert "as it was" in others
+    for listing, row in (
+        ("index.html", "A Failed debian-13"),
+        ("areas/go/index.html", "A B. Failed"),
+    ):
+        said = words((empty.root / "site" / listing).read_text(encoding="utf-8"))
+        assert row in said
+
+
+def test_what_is_committed_is_said(empty: Project) -> None:
+    small(empty)
+    made = empty.run("notebooks/go/a.ipynb", {})
+    committed = empty.root / "docs/evidence" / made.relative_to(empty.root / "build/runs")
+    committed.parent.mkdir(parents=True)
+    made.rename(committed)
+    assert mkdocs(empty.root).returncode == 0
+    page = html(empty.root, "notebooks/go/a.ipynb")
+    assert "Passed" in page and "committed with the repository" in page
+    hosts = words((empty.root / "site/hosts/index.html").read_text(encoding="utf-8"))
+    assert "debian-13 Passed 22 Nov 2026 committed" in hosts
+
+
+def test_a_bad_record_costs_its_own_page(empty: Project) -> None:
+    """The build goes on, and says which file and why."""
+    small(empty)
+    made = empty.run("notebooks/go/a.ipynb", {})
+    made.write_text(made.read_text().replace('"passed"', '"failed"', 1))
+    done = mkdocs(empty.root)
+    assert done.returncode == 0, done.stderr
+    path = made.relative_to(empty.root)
+    assert f"{path} is left out: it was changed after its run, or copied by hand" in done.stderr
+    assert "Never run" in html(empty.root, "notebooks/go/a.ipynb")
+    hosts = words((empty.root / "site/hosts/index.html").read_text(encoding="utf-8"))
+    assert f"{path} : it was changed after its run" in hosts
 
 
 def test_a_page_without_a_run_says_so(project: Project) -> None:
@@ -153,6 +203,8 @@ def test_the_ledger_as_json_holds_all_of_it(site: Path) -> None:
         "verdict": "refuted",
         "evidence": "executed",
         "when": "2026-11-22T03:04:05Z",
+        "run": "passed",
+        "older": False,
         "fresh": True,
         "saw": ["refuted if got `epoll`"],
     }
@@ -268,7 +320,6 @@ def test_a_picture_attached_to_prose_is_a_file(empty: Project) -> None:
         ({"docs/claims/b1.yml": [claim("b1-y")]}, "no notebook settles `b1-y`"),
         ({"docs/more.md": "# More\n\n<!-- kb:weather -->\n"}, "nothing fills <!-- kb:weather -->"),
         ({"ci/hosts.toml": "debian"}, "ci/hosts.toml: not TOML"),
-        ({"build/runs/h/notebooks/go/a.skipped.json": "{"}, "skipped.json is damaged"),
     ],
 )
 def test_bad_input_is_answered_in_one_sentence(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 import re
@@ -13,7 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kb.proof.stages import STAGES
 from kb.runtime import parameters
+from kb.runtime.record import code_hash, source
 
 NEEDS = (
     "root",
@@ -26,10 +27,6 @@ NEEDS = (
     "kernel-parameters",
 )
 KINDS = ("runbooks", "notebooks")
-STAGES = {
-    "runbooks": ("plan", "apply", "again", "rollback", "broken"),
-    "notebooks": ("run", "flip"),
-}
 MAGIC = re.compile(r"%%(preflight|apply|verify|rollback|observe)[ \t]*(.*)")
 SETTLES = re.compile(r"""\bsettle\(\s*(['"])([^'"]+)\1""")
 # Keys of the metadata: name to type, and for which kind of file.
@@ -89,12 +86,28 @@ class Notebook:
         return list(self.metadata["needs"])
 
     @property
+    def leaves(self) -> dict[str, str]:
+        """Paths that a rollback does not restore, with the reason."""
+        return dict(self.metadata.get("leaves", {}))
+
+    @property
+    def broken(self) -> list[dict[str, Any]]:
+        """The cases in which a preflight must fail."""
+        return list(self.metadata.get("broken", []))
+
+    @property
+    def flips(self) -> list[dict[str, Any]]:
+        """The cases in which a verdict must become another."""
+        return list(self.metadata.get("flips", []))
+
+    @property
     def stages(self) -> tuple[str, ...]:
         """The life stages that this file goes through."""
-        stages = STAGES[self.kind]
-        left_out = {"broken", "flip"} - {"broken" if self.metadata.get("broken") else "",
-                                         "flip" if self.metadata.get("flips") else ""}  # fmt: skip
-        return tuple(stage for stage in stages if stage not in left_out)
+        return tuple(
+            stage.name
+            for stage in STAGES
+            if stage.of == self.kind and (not stage.cases or getattr(self, stage.cases))
+        )
 
     @cached_property
     def title(self) -> str:
@@ -154,19 +167,7 @@ class Notebook:
     @cached_property
     def code_hash(self) -> str:
         """A hash of what execution depends on in the file: code cells and metadata, no prose."""
-        code = [
-            [cell["id"], source(cell), cell["metadata"].get("tags", [])]
-            for cell in self.cells
-            if cell["cell_type"] == "code"
-        ]
-        text = json.dumps([code, self.metadata], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-
-def source(cell: dict[str, Any]) -> str:
-    """A cell's text, which the file holds as one string or as lines."""
-    text = cell["source"]
-    return text if isinstance(text, str) else "".join(text)
+        return code_hash(self.cells, self.metadata)
 
 
 def files_below(path: Path) -> Iterator[Path]:

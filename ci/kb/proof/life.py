@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +20,17 @@ from filelock import FileLock
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from kb.proof import hosts, records, snapshots
+from kb.proof import claims, hosts, plan, records, snapshots, stages
 from kb.proof.catalog import Notebook
-from kb.proof.claims import settled_in
-from kb.proof.hosts import Host, Rebootable, Session
-from kb.runtime import engine, redact
-from kb.runtime.parameters import is_secret
+from kb.proof.hosts import Host, HostError, HostHungError, Rebootable, Session
+from kb.proof.records import Run
+from kb.runtime import engine, record, redact
+from kb.runtime.engine import Outcome
 
-MODES = {"plan": "plan", "apply": "apply", "again": "apply", "rollback": "rollback"}
 CHANGED = re.compile(r"^changed: .*", re.MULTILINE)
 SHOWN_DIFFERENCES = 20
-REBOOTS = 3  # a run that asks for more does not get what it wants from them
+REBOOTS = 3  # a run that asks for more is not cured by one
+INJECTED = "injected-parameters"  # id and tag of the cell that holds what was passed
 
 Progress = Callable[[str], object]  # one line about what happens now
 
@@ -35,56 +39,137 @@ class StageError(Exception):
     """A stage that did not pass. One sentence."""
 
 
-class Life:
-    """A notebook's stages on one host, sharing one session as long as they follow each other."""
+@dataclass
+class Account:
+    """What is known so far of a stage under way. Whatever ends it, this becomes its record."""
 
-    def __init__(self, host: Host, notebook: Notebook, progress: Progress) -> None:
+    nb: Any
+    outcome: Outcome
+    details: dict[str, Any]
+
+    def fail(self, message: str, cell: str = "") -> None:
+        """It did not pass, and this is why; what was said first stands."""
+        if self.outcome.error is None:
+            self.outcome.error = {"cell": cell, "message": message}
+
+
+class Life:
+    """A notebook's stages on one host, sharing one session as long as they follow each other.
+
+    ``recorded`` are all claims; those that the notebook settles are what its verdicts are held to.
+    ``unusable``: why the host could not be made, where that is known already.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        notebook: Notebook,
+        progress: Progress,
+        recorded: Iterable[claims.Claim] = (),
+        unusable: str = "",
+    ) -> None:
         self.host = host
         self.notebook = notebook
         self.progress = progress
+        self.recorded = list(recorded)
+        self.unusable = unusable
         self._session: Session | None = None
         self._parameters: dict[str, Any] = {}
-        self._before: dict[str, Any] | None = None  # the host's state before anything was applied
-        self._applied: dict[str, Any] | None = None  # and after the first apply
+        self._before: snapshots.Snapshot | None = None  # before anything was applied
+        self._applied: snapshots.Snapshot | None = None  # after the first apply
+        self._account: Account = self._begun()
 
-    def run(self, stage: str, key: str) -> Path:
-        """Execute ``stage``, store its record and return where. Raises :class:`StageError`."""
-        steps = {
-            "plan": self._plan,
-            "apply": self._apply,
-            "again": self._again,
-            "rollback": self._rollback,
-            "broken": self._broken,
-            "run": self._run,
-            "flip": self._flip,
+    def run(self, stage: str, key: str) -> Run:
+        """Execute ``stage`` and store its record, whatever ends it.
+
+        Raises :class:`StageError` only where the record cannot be written.
+        """
+        steps: dict[str, Callable[[], None]] = {
+            name: getattr(self, f"_{name}") for name in stages.NAMED
         }
-        nb, record = steps[stage]()
-        commit, dirty = records.commit(self.notebook.root)
-        nb.metadata["kb_run"] = {
-            "schema": records.SCHEMA,
-            "notebook": str(self.notebook.path),
-            "stage": stage,
-            "key": key,
-            "commit": commit,
-            "dirty": dirty,
-            "inputs": records.inputs(self.notebook),
-            **record,
-        }
-        nb.metadata.pop("papermill", None)  # paths of this machine, and a status that can be wrong
-        text = nbformat.writes(nb)
+        begun = time.monotonic()
+        self._account = self._begun()
+        with self._writing(stage):
+            unfinished = self._content(stage, key, begun, ended=records.INTERRUPTED)
+            mark = records.begin(self.notebook, self.host.name, stage, unfinished)
         try:
-            path = records.store(self.notebook, self.host.name, stage, text + "\n")
+            try:
+                steps[stage]()
+            except HostHungError as hung:
+                self._start_over(str(hung), time.monotonic() - begun)
+                steps[stage]()
+        except (StageError, HostError, snapshots.StateError) as error:
+            self._account.fail(str(error))
+        except BaseException as error:  # Ctrl-C, and defects of ours: a record, and on it goes
+            interrupted = isinstance(error, KeyboardInterrupt)
+            self._account.fail(
+                "the run was interrupted" if interrupted else f"{type(error).__name__}: {error}"
+            )
+            self._store(stage, key, begun)
+            mark.unlink(missing_ok=True)
+            raise
+        run = self._store(stage, key, begun)
+        mark.unlink(missing_ok=True)
+        return run
+
+    def _begun(self) -> Account:
+        """The account of a stage of which nothing has run yet."""
+        nb = load_notebook_node(str(self.notebook.root / self.notebook.path))
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return Account(nb, Outcome(started=now), {})
+
+    def _start_over(self, why: str, seconds: float) -> None:
+        """Once more, on a fresh host, since this one hung."""
+        self.progress(f"once more, on a fresh host: {why}")
+        self.close()
+        self._account = self._begun()
+        self._account.details["hung"] = {"why": why, "after": round(seconds, 1)}
+
+    def _store(self, stage: str, key: str, begun: float) -> Run:
+        with self._writing(stage):
+            content = self._content(stage, key, begun)
+            return records.store(self.notebook, self.host.name, stage, content)
+
+    @contextlib.contextmanager
+    def _writing(self, stage: str) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             where = records.place(self.notebook, self.host.name, stage)
             relative = where.relative_to(self.notebook.root)
             raise StageError(
                 f"the record {relative} could not be written: {error.strerror}"
             ) from None
-        if record["error"]:
-            cell = record["error"]["cell"]
-            where_ = f" (cell `{cell}`)" if cell else ""
-            raise StageError(f"{record['error']['message']}{where_}")
-        return path
+
+    def _content(self, stage: str, key: str, begun: float, *, ended: str = "") -> dict[str, Any]:
+        """The record: of the account as it is, or, where ``ended``, of one that is not over."""
+        account = self._account
+        outcome = account.outcome
+        if ended:
+            outcome = Outcome(started=outcome.started, error={"cell": "", "message": ended})
+        nb = account.nb
+        nb.metadata[record.RUN] = record.new(
+            notebook=str(self.notebook.path),
+            stage=stage,
+            mode=stages.NAMED[stage].mode,
+            parameters=account.details.get("passed", {}),
+            host={
+                "name": self.host.name,
+                "kind": self.host.kind,
+                **(self._session.facts if self._session else {}),
+            },
+            inputs=records.inputs(self.notebook),
+            root=self.notebook.root,
+            outcome=outcome,
+            key=key,
+            took=round(time.monotonic() - begun, 1),
+            **{name: value for name, value in account.details.items() if name != "passed"},
+        )
+        nb.metadata.pop("papermill", None)  # paths of this machine, and a status that can be wrong
+        for cell in nb.cells:
+            cell.metadata.pop("papermill", None)
+        content: dict[str, Any] = json.loads(nbformat.writes(nb))
+        return content
 
     def close(self) -> None:
         """Give the host back."""
@@ -92,51 +177,46 @@ class Life:
             self._session.close()
         self._session = self._before = self._applied = None
 
-    # The stages. Each returns the executed notebook and the run's part of its record.
+    # The stages, named as in the table. What they find goes into the account.
 
-    def _plan(self) -> tuple[Any, dict[str, Any]]:
+    def _plan(self) -> None:
         session = self._open()
-        before = self._before or session.snapshot(None)
-        self._before = before
-        nb, record = self._execute(session, "plan")
-        return nb, _judge(record, before, session.snapshot(before), (), "the plan changed")
+        self._before = before = self._before or session.snapshot(None)
+        self._execute(session, "plan")
+        self._judge(before, session.snapshot(before), (), "mode plan changed this host")
 
-    def _apply(self) -> tuple[Any, dict[str, Any]]:
+    def _apply(self) -> None:
         session = self._open()
         if self._before is None:
             self._before = session.snapshot(None)
-        nb, record = self._execute(session, "apply")
+        self._execute(session, "apply")
         self._applied = session.snapshot(self._before)
-        return nb, record
 
-    def _again(self) -> tuple[Any, dict[str, Any]]:
-        self._need_applied()
-        assert self._applied is not None
+    def _again(self) -> None:
+        applied = self._need_applied()
         session = self._open()
-        nb, record = self._execute(session, "apply")
-        after = session.snapshot(self._applied)
-        ignored = self.notebook.metadata.get("leaves", {})
-        record = _judge(record, self._applied, after, ignored, "a second apply changed")
-        said = [line for text in _outputs(nb) for line in CHANGED.findall(text)]
-        if said and not record["error"]:
-            record["error"] = {"cell": "", "message": f"a second apply said `{said[0]}`"}
-            record["result"] = "failed"
-        return nb, record
+        self._execute(session, "apply")
+        after = session.snapshot(applied)
+        self._judge(applied, after, self.notebook.leaves, "a second apply changed")
+        said = [line for text in _outputs(self._account.nb) for line in CHANGED.findall(text)]
+        if said:
+            self._account.fail(f"a second apply said `{said[0]}`")
 
-    def _rollback(self) -> tuple[Any, dict[str, Any]]:
+    def _rollback(self) -> None:
         self._need_applied()
-        assert self._before is not None
+        before = self._before
+        assert before is not None
         session = self._open()
-        nb, record = self._execute(session, "rollback")
+        self._execute(session, "rollback")
         self._applied = None
-        after = session.snapshot(self._before)
-        ignored = self.notebook.metadata.get("leaves", {})
-        return nb, _judge(record, self._before, after, ignored, "the rollback did not restore")
+        after = session.snapshot(before)
+        self._judge(before, after, self.notebook.leaves, "the rollback did not restore")
 
-    def _broken(self) -> tuple[Any, dict[str, Any]]:
+    def _broken(self) -> None:
         """Each case on a host that nothing has changed: a fresh one after a setup."""
-        cases = sorted(self.notebook.metadata["broken"], key=lambda case: "setup" in case)
-        told = []
+        cases = sorted(self.notebook.broken, key=lambda case: "setup" in case)
+        results: list[dict[str, Any]] = []
+        self._account.details["broken"] = results
         before: snapshots.Snapshot | None = None
         for case in cases:
             if "setup" in case:
@@ -145,60 +225,71 @@ class Life:
             session = self._open()
             self._set_up(session, case)
             before = before or session.snapshot(None)
-            nb, record = self._execute(session, "apply", case.get("parameters"))
-            told.append(_broken_case(case, record["error"]))
-            if not told[-1]["preflight"] and told[-1]["passed"]:  # a step: what it began is undone
-                _, back = self._execute(session, "rollback", case.get("parameters"))
-                if back["error"]:
-                    told[-1] |= {"passed": False, "message": back["error"]["message"]}
+            self._execute(session, "apply", case.get("parameters"))
+            results.append(_broken_case(case, self._account.outcome.error))
+            if not results[-1]["preflight"] and results[-1]["passed"]:  # a step: undo what it began
+                self._execute(session, "rollback", case.get("parameters"))
+                if back := self._account.outcome.error:
+                    results[-1] |= {"passed": False, "message": back["message"]}
             after = session.snapshot(before)
-            left = snapshots.differences(before, after, self.notebook.metadata.get("leaves", {}))
+            left = snapshots.differences(before, after, self.notebook.leaves)
             before = after
             if left:
-                said = f"it left a change: {'; '.join(left[:5])}"
-                if not told[-1]["passed"]:  # it may have left one because of that
-                    said = f"{told[-1]['message']}; and {said}"
-                told[-1] |= {"passed": False, "message": said}
+                said = f"and left on the host: {'; '.join(left[:5])}"
+                if not results[-1]["passed"]:  # it may have left that because it failed
+                    said = f"{results[-1]['message']}; {said}"
+                results[-1] |= {"passed": False, "message": said}
                 self.close()
                 before = None
-        return nb, _verdict_of_cases(record, told, "broken")
+        self._conclude(results, lambda case: f"should say `{case['says']}`")
 
-    def _run(self) -> tuple[Any, dict[str, Any]]:
-        session = self._open()
-        return self._execute(session, None)
+    def _run(self) -> None:
+        known = {claim.id: claim for claim in self.recorded}
+        self._account.details["held_to"] = plan.held_to(self.notebook, known, self.host)
+        self._execute(self._open(), None)
+        if self._account.outcome.error is None and known:
+            found = claims.disagreements(
+                self.recorded, self.notebook, self._account.nb, self.host.name
+            )
+            if found:
+                self._account.fail("\n".join(found))
 
-    def _flip(self) -> tuple[Any, dict[str, Any]]:
+    def _flip(self) -> None:
         """Change the world, each time on a fresh host: the verdicts must become others.
 
         Cases of one and the same changed world share a run.
         """
         worlds: dict[str, list[dict[str, Any]]] = {}
-        for case in self.notebook.metadata["flips"]:
+        for case in self.notebook.flips:
             world = json.dumps([case.get("setup"), case.get("parameters")], sort_keys=True)
             worlds.setdefault(world, []).append(case)
-        told = []
+        results: list[dict[str, Any]] = []
+        self._account.details["flips"] = results
         for cases in worlds.values():
             self.close()
             session = self._open()
             self._set_up(session, cases[0])
-            nb, record = self._execute(session, None, cases[0].get("parameters"))
-            verdicts = {settled.claim: settled.verdict for settled in settled_in(nb)}
+            self._execute(session, None, cases[0].get("parameters"))
+            found = claims.settled_in(self._account.nb)
+            verdicts = {settled.claim: settled.verdict for settled in found}
             for case in cases:
                 got = verdicts.get(case["claim"])
-                told.append(
+                results.append(
                     {
                         "claim": case["claim"],
                         "becomes": case["becomes"],
                         "passed": got == case["becomes"],
-                        "message": f"became {got}" if got else _sentence(record["error"]),
+                        "message": f"became {got}" if got else _sentence(self._account.outcome),
                     }
                 )
-        return nb, _verdict_of_cases(record, told, "flips")
+        self._conclude(results, lambda case: f"should become {case['becomes']}")
 
     # What the stages are made of.
 
     def _open(self) -> Session:
         if self._session is None:
+            if self.unusable:
+                raise StageError(self.unusable)
             self.progress("starting the host")
             session = hosts.start(self.host, self.notebook, self._fixtures())
             self._session = session
@@ -249,7 +340,7 @@ class Life:
         try:
             added: dict[str, Any] = json.loads(last)
         except ValueError:
-            raise StageError(f"{script}: its last line is no JSON object: {last}") from None
+            raise StageError(f"{script}: its last line is not a JSON object: {last}") from None
         return added
 
     def _set_up(self, session: Session, case: dict[str, Any]) -> None:
@@ -259,77 +350,96 @@ class Life:
         if status != 0:
             raise StageError(f"a setup failed with status {status}: {_last(error or output)}")
 
-    def _need_applied(self) -> None:
+    def _need_applied(self) -> snapshots.Snapshot:
+        """The host's state after an apply, which is run first if there was none."""
         if self._applied is None:
-            _, record = self._apply()
-            if record["error"]:
-                raise StageError(f"apply, which comes before, failed: {_sentence(record['error'])}")
+            self._apply()
+            failed = self._account.outcome.error
+            details = {"hung": hung} if (hung := self._account.details.get("hung")) else {}
+            self._account = self._begun()
+            self._account.details |= details
+            if failed:
+                raise StageError(f"not tried: apply failed first: {failed['message']}")
+        assert self._applied is not None
+        return self._applied
 
     def _execute(
         self, session: Session, mode: str | None, parameters: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
+    ) -> None:
+        """Run the notebook, once more after each reboot that it asks for."""
         passed = self._parameters | (parameters or {}) | ({"mode": mode} if mode else {})
-        nb, outcome = self._execute_once(session, passed)
-        reboots = 0
-        while (
-            (outcome.error or {}).get("wants") == "reboot"
-            and isinstance(session, Rebootable)
-            and reboots < REBOOTS
-        ):
+        account = self._account
+        account.details |= {"passed": passed, "image": session.image, "reboots": 0}
+        started, duration = account.outcome.started, 0.0
+        while True:
+            self._execute_once(session, passed)
+            duration += account.outcome.duration
+            account.outcome.started, account.outcome.duration = started, duration
+            wants = (account.outcome.error or {}).get("wants")
+            if (
+                wants != "reboot"
+                or not isinstance(session, Rebootable)
+                or account.details["reboots"] == REBOOTS
+            ):
+                return
             self.progress("rebooting the host")
             session.reboot()
-            reboots += 1
-            before = outcome
-            nb, outcome = self._execute_once(session, passed)
-            outcome.started = before.started
-            outcome.duration += before.duration
-        return nb, {
-            "mode": mode,
-            "parameters": {
-                name: redact.MASK if is_secret(name) else value for name, value in passed.items()
-            },
-            "host": session.facts,
-            "image": session.image,
-            "reboots": reboots,
-            "state": None,
-            "broken": None,
-            **outcome.metadata(),
-        }
+            account.details["reboots"] += 1
 
-    def _execute_once(self, session: Session, passed: dict[str, Any]) -> tuple[Any, engine.Outcome]:
+    def _execute_once(self, session: Session, passed: dict[str, Any]) -> None:
         nb = load_notebook_node(str(self.notebook.root / self.notebook.path))
         if passed:
             nb = parameterize_notebook(nb, passed, kernel_name="python3", language="python")
+            for cell in nb.cells:
+                if INJECTED in cell.metadata.get("tags", []):
+                    cell.id = INJECTED  # papermill's is another in every run
         env = redact.hide_parameters(nb) | {
             "KB_NOTEBOOK": f"{self.notebook.area}/{self.notebook.name}",
             "KB_HERE": session.here,
         }
-        outcome = engine.run(
+        self._account.nb = nb
+        self._account.outcome = Outcome(started=self._account.outcome.started)
+        engine.run(
             nb,
             manager=session.kernel(env),
             disposable=session.disposable,
             progress=lambda what, elapsed: self.progress(what),
             why_dead=session.why_dead,
             hidden=redact.secrets(env),
+            outcome=self._account.outcome,
         )
-        return nb, outcome
 
+    def _judge(
+        self,
+        before: snapshots.Snapshot,
+        after: snapshots.Snapshot,
+        ignored: Iterable[str],
+        accusation: str,
+    ) -> None:
+        """Add what the host's state says to the account; a difference is a failure."""
+        found = snapshots.differences(before, after, ignored)
+        self._account.details["state"] = {
+            "unchanged": not found,
+            "differences": found[:SHOWN_DIFFERENCES],
+        }
+        if found:
+            more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+            self._account.fail(f"{accusation}: {'; '.join(found[:3])}{more}")
 
-def _judge(
-    record: dict[str, Any], before: Any, after: Any, ignored: Any, accusation: str
-) -> dict[str, Any]:
-    """Add to a record what the host's state says; a difference is a failure."""
-    found = snapshots.differences(before, after, ignored)
-    record["state"] = {"unchanged": not found, "differences": found[:SHOWN_DIFFERENCES]}
-    if found and not record["error"]:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        message = f"{accusation}: {'; '.join(found[:3])}{more}"
-        record |= {"error": {"cell": "", "message": message}, "result": "failed"}
-    return record
+    def _conclude(
+        self, results: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], str]
+    ) -> None:
+        """Cases decide, not what their last run did: it may have had to fail."""
+        self._account.outcome.error = None
+        failed = next((case for case in results if not case["passed"]), None)
+        if failed:
+            cell = failed.get("cell", "")
+            which = f"cell `{cell}`" if cell else f"claim `{failed['claim']}`"
+            self._account.fail(f"{which} {wanted(failed)}, but: {failed['message']}", cell)
 
 
 def _broken_case(case: dict[str, Any], error: dict[str, str] | None) -> dict[str, Any]:
-    message = _sentence(error)
+    message = error["message"] if error else "nothing failed"
     hit = error is not None and error["cell"] == case["cell"] and case["says"] in message
     return {
         "cell": case["cell"],
@@ -340,24 +450,8 @@ def _broken_case(case: dict[str, Any], error: dict[str, str] | None) -> dict[str
     }
 
 
-def _verdict_of_cases(
-    record: dict[str, Any], told: list[dict[str, Any]], name: str
-) -> dict[str, Any]:
-    failed = [case for case in told if not case["passed"]]
-    error = None
-    if failed:
-        case = failed[0]
-        wanted = (
-            f"cell `{case['cell']}` should say `{case['says']}`"
-            if name == "broken"
-            else f"claim `{case['claim']}` should become {case['becomes']}"
-        )
-        error = {"cell": case.get("cell", ""), "message": f"{wanted}, but: {case['message']}"}
-    return {**record, name: told, "error": error, "result": "failed" if error else "passed"}
-
-
-def _sentence(error: dict[str, str] | None) -> str:
-    return error["message"] if error else "nothing failed"
+def _sentence(outcome: Outcome) -> str:
+    return outcome.error["message"] if outcome.error else "nothing failed"
 
 
 def _outputs(nb: Any) -> Iterator[str]:

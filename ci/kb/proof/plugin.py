@@ -12,18 +12,26 @@ import os
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kb.proof import catalog, claims, hosts, records
+from kb.proof import catalog, claims, hosts, plan, records, stages
+
+if TYPE_CHECKING:  # papermill takes a while to load, and fresh runs need none
+    from kb.proof.life import Life
 
 # pytest captures file descriptor 2 soon after this; progress is for the person who waits.
 _terminal = os.dup(2)
 
-ROOMS = pytest.StashKey["Rooms"]()
-SENTENCES = ("StageError", "HostError", "StateError", "VerdictError")
-MARK = {"passed": "ok", "failed": "FAILED", "skipped": "skipped", "fresh": "fresh"}
+CONTEXT = pytest.StashKey["RunContext"]()
+MARK = {
+    "passed": "ok",
+    "failed": "FAILED",
+    "skipped": "skipped",
+    "fresh": "fresh",
+    "stands": "stands",
+}
 
 
 def tell(text: str) -> None:
@@ -48,6 +56,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="a run older than this is repeated though nothing changed (default: 7)",
     )
     group.addoption(
+        "--changed-since",
+        metavar="REV",
+        help="repeat each notebook that differs from this revision, whatever its record says;"
+        " 'yesterday' is the newest commit older than a day",
+    )
+    group.addoption(
+        "--budget",
+        metavar="TIME",
+        help="after this time (40m, 1h) begin nothing more but what has changed or never run:"
+        " what failed goes first, then what is stale, what is oldest, and a random tenth of the"
+        " rest; what is not begun stands on its record",
+    )
+    group.addoption(
         "--change-this-machine",
         action="store_true",
         help="allow runbooks to change this machine (--on local)",
@@ -70,6 +91,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Lives(config, log)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """What was decided once is decided for all workers."""
+    if CONTEXT in node.config.stash:
+        node.workerinput["kb"] = node.config.stash[CONTEXT].decided()
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if not config.option.on:
         return
@@ -78,13 +106,32 @@ def pytest_configure(config: pytest.Config) -> None:
         known = hosts.load(config.rootpath)
         picked = [hosts.pick(known, name) for name in names]
         recorded = claims.load(config.rootpath)
-        claims.check_cited(recorded, catalog.find(config.rootpath))
-        if not config.option.collectonly and not hasattr(config, "workerinput"):
-            for host in picked:  # built once here, not by each worker
-                hosts.identity(host, lambda line: tell(f"{line}\n"))
-    except (hosts.HostError, claims.ClaimsError, catalog.CatalogError) as error:
+        notebooks = catalog.find(config.rootpath)
+        claims.check_cited(recorded, notebooks)
+        context = RunContext(config, picked, recorded)
+        if hasattr(config, "workerinput"):
+            context.follow(config.workerinput["kb"])
+        else:
+            context.decide(notebooks, config.option.changed_since)
+            if not config.option.collectonly:
+                context.ready_hosts()
+    except (
+        hosts.HostError,
+        claims.ClaimsError,
+        catalog.CatalogError,
+        plan.PlanError,
+    ) as error:
         raise pytest.UsageError(str(error)) from None
-    config.stash[ROOMS] = Rooms(config, picked, recorded)
+    config.stash[CONTEXT] = context
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """What is going to be run, and why."""
+    if CONTEXT not in config.stash:
+        return []
+    reasons = [decision.reason for decision in config.stash[CONTEXT].plan.values()]
+    counts = [f"{reasons.count(r)} {r}" for r in plan.REASONS if r in reasons]
+    return [f"runs: {', '.join(counts) or 'none'}"]
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -101,15 +148,13 @@ class NotebookFile(pytest.File):
     """A notebook, as pytest sees it."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        if ROOMS not in self.config.stash:
+        if CONTEXT not in self.config.stash:
             raise self.CollectError("say where to run the notebooks: for example --on debian-13")
-        rooms = self.config.stash[ROOMS]
-        notebook = rooms.notebook(self.path.relative_to(self.config.rootpath))
-        for host in rooms.hosts:
-            if host.kind == "vm" and any(
-                other.kind == "docker" and not other.lacks(notebook) for other in rooms.hosts
-            ):
-                continue  # a virtual machine is slow: it takes what no container here can run
+        context = self.config.stash[CONTEXT]
+        notebook = context.notebook(self.path.relative_to(self.config.rootpath))
+        for host in context.hosts:
+            if context.leaves_to_another(host, notebook):
+                continue
             for stage in notebook.stages:
                 name = f"{stage}@{host.name}"
                 yield StageItem.from_parent(
@@ -117,49 +162,48 @@ class NotebookFile(pytest.File):
                 )
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The most urgent lives first, and of those that have to run the longest."""
+    if CONTEXT in config.stash:
+        items.sort(key=config.stash[CONTEXT].urgency)
+
+
 class StageItem(pytest.Item):
-    """One stage of a notebook's life on one host."""
+    """One stage of a notebook's life on one host. Its record says what became of it."""
 
     def __init__(
         self, *, notebook: catalog.Notebook, host: hosts.Host, stage: str, **rest: Any
     ) -> None:
         super().__init__(**rest)
         self.notebook, self.host, self.stage = notebook, host, stage
-        self.fresh = False
+        self.run: records.Run | None = None
+        self.stood = ""  # "fresh" or "stands" where an earlier run's record was enough
 
     def runtest(self) -> None:
-        rooms = self.config.stash[ROOMS]
-        reason = rooms.why_not(self.host, self.notebook)
-        if reason:
+        context = self.config.stash[CONTEXT]
+        if reason := context.why_not(self.host, self.notebook):
             try:
                 records.store_skip(self.notebook, self.host.name, reason)
             except OSError as error:
                 pytest.fail(f"{error.filename} could not be written: {error.strerror}", False)
             pytest.skip(reason)
-        key = records.key(self.notebook, self.stage, hosts.identity(self.host))
-        path = records.place(self.notebook, self.host.name, self.stage)
-        before = records.read(path)
-        self.fresh = bool(before and not rooms.rerun and before.is_fresh(key, rooms.limit))
-        if not self.fresh:
-            rooms.life(self).run(self.stage, key)
-        if self.stage == "run":
-            run = records.read(path)
-            assert run is not None
-            found = claims.disagreements(rooms.claims, self.notebook, run.content, self.host.name)
-            if found:
-                raise VerdictError("\n".join(found))
+        key = plan.key(self.notebook, self.stage, self.host, context.known)
+        before = records.newest(self.notebook, self.host.name, self.stage)
+        self.stood = context.stands(self, before, key)
+        self.run = before if self.stood else context.life(self).run(self.stage, key)
+        assert self.run is not None
+        if not self.run.passed:
+            raise RunFailedError(self.run, self.stood)
 
     def continues(self, notebook: catalog.Notebook, host: hosts.Host) -> bool:
         """Whether this stage belongs to the same life."""
         return (self.notebook.path, self.host.name) == (notebook.path, host.name)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> str:
-        """Our own errors are sentences; anything else is a defect, and shows its traceback."""
-        if type(excinfo.value).__name__ in (
-            "StageError",
-            "HostError",
-            "StateError",
-            "VerdictError",
+        """What the record says is a sentence; anything else is a defect: it shows its traceback."""
+        if (
+            isinstance(excinfo.value, RunFailedError)
+            or type(excinfo.value).__name__ == "StageError"
         ):
             return f"{self.notebook.path} on {self.host.name}, {self.stage}: {excinfo.value}"
         return str(super().repr_failure(excinfo, style))
@@ -168,12 +212,16 @@ class StageItem(pytest.Item):
         return self.path, None, f"{self.notebook.path} {self.stage} on {self.host.name}"
 
 
-class VerdictError(Exception):
-    """A cell's verdict differs from the recorded one."""
+class RunFailedError(Exception):
+    """A run that did not pass, as its record tells it."""
+
+    def __init__(self, run: records.Run, stood: str) -> None:
+        since = f"failed on {run.started:%Y-%m-%d}, not repeated within the budget: "
+        super().__init__(f"{since if stood else ''}{run.error}")
 
 
-class Rooms:
-    """What the items of one session share: hosts, claims, and the life that is under way."""
+class RunContext:
+    """What the items of one session share: hosts, claims, the plan, and the life under way."""
 
     def __init__(
         self, config: pytest.Config, picked: list[hosts.Host], recorded: list[claims.Claim]
@@ -181,11 +229,93 @@ class Rooms:
         self.root = config.rootpath
         self.hosts = picked
         self.claims = recorded
+        self.known = {claim.id: claim for claim in recorded}
         self.rerun = bool(config.option.rerun)
         self.limit = datetime.timedelta(days=config.option.max_age)
+        given = config.option.budget
+        self.budget = None if given is None else plan.budget(given)
         self.go_ahead = bool(config.option.change_this_machine)
         self.quiet = config.option.verbose < 0
-        self._life: Any = None
+        self.plan: plan.Plan = {}
+        self.unusable: dict[str, str] = {}
+        self.begun = time.time()
+        self._begins: dict[str, bool] = {}
+        self._life: Life | None = None
+
+    def decide(self, notebooks: list[catalog.Notebook], revision: str | None) -> None:
+        """Make the plan. Raises PlanError."""
+        if revision == "yesterday":
+            revision = plan.yesterday(self.root)
+            if revision is None:
+                tell("no commit here is older than a day: records alone tell what has changed\n")
+        for host in self.hosts:
+            self.plan |= plan.make(
+                [book for book in notebooks if not self.leaves_to_another(host, book)],
+                [host],
+                self.claims,
+                limit=self.limit,
+                rerun=self.rerun,
+                changed_since=revision,
+                sampled=self.budget is not None,
+            )
+
+    def decided(self) -> dict[str, Any]:
+        """What workers have to follow."""
+        return {
+            "plan": plan.as_json(self.plan),
+            "unusable": self.unusable,
+            "begun": self.begun,
+        }
+
+    def follow(self, decided: dict[str, Any]) -> None:
+        """Do as the session decided that this worker belongs to."""
+        self.plan = plan.from_json(decided["plan"])
+        self.unusable = decided["unusable"]
+        self.begun = decided["begun"]
+
+    def ready_hosts(self) -> None:
+        """Make the images that runs will need, once for all workers.
+
+        A host that cannot be made is no reason to stop: what needs it fails, and its record says
+        why. Raises EngineError where no host could be.
+        """
+        for host in self.hosts:
+            needed = any(
+                decision.reason != "fresh" and life.endswith(f" on {host.name}")
+                for life, decision in self.plan.items()
+            )
+            if needed and host.kind != "local":
+                try:
+                    hosts.ensure_image(host, lambda line: tell(f"{line}\n"))
+                except hosts.EngineError:
+                    raise
+                except hosts.HostError as error:
+                    self.unusable[host.name] = str(error)
+
+    def leaves_to_another(self, host: hosts.Host, notebook: catalog.Notebook) -> bool:
+        """A virtual machine is slow: it takes what no container here can run."""
+        return host.kind == "vm" and any(
+            other.kind == "docker" and not other.lacks(notebook) for other in self.hosts
+        )
+
+    def urgency(self, item: pytest.Item) -> tuple[int, float]:
+        if not isinstance(item, StageItem):
+            return (0, 0.0)
+        decision = self.plan.get(plan.name(item.notebook, item.host), plan.Decision("fresh"))
+        return plan.urgency(decision)
+
+    def stands(self, item: StageItem, before: records.Run | None, key: str) -> str:
+        """``fresh`` or ``stands`` where the record ``before`` is enough; "" to run the stage."""
+        life = plan.name(item.notebook, item.host)
+        decision = self.plan.get(life, plan.Decision("never run"))
+        if before is None or decision.reason in ("asked for", "changed"):
+            return ""
+        if decision.reason != "sample" and before.is_fresh(key, self.limit):
+            return "fresh"
+        if life not in self._begins:  # a life that was begun in time is finished
+            late = self.budget is not None and time.time() - self.begun > self.budget
+            self._begins[life] = decision.must or not late
+        return "" if self._begins[life] else "stands"
 
     def notebook(self, path: Path) -> catalog.Notebook:
         try:
@@ -195,27 +325,32 @@ class Rooms:
 
     def why_not(self, host: hosts.Host, notebook: catalog.Notebook) -> str | None:
         if host.kind == "local" and notebook.kind == "runbooks" and not self.go_ahead:
-            return "it would change this machine: say --change-this-machine to let it"
+            return (
+                "this runbook changes the machine it runs on: pass --change-this-machine to allow"
+                " that"
+            )
         return host.lacks(notebook)
 
-    def life(self, item: StageItem) -> Any:
+    def life(self, item: StageItem) -> Life:
         """The life that ``item`` belongs to; the one before it is ended."""
-        from kb.proof.life import Life  # noqa: PLC0415 - papermill takes a while, and fresh runs need none
+        from kb.proof.life import Life  # noqa: PLC0415 - see above
+
+        begun = time.monotonic()
+
+        def progress(line: str) -> None:
+            if not self.quiet:
+                elapsed = time.monotonic() - begun
+                where = f"{item.notebook.path} on {item.host.name}"
+                tell(f"[{elapsed:6.1f} s] {where}, {item.stage}: {line}\n")
 
         current = self._life
         if current is None or not item.continues(current.notebook, current.host):
             self.end()
-            self._life = Life(item.host, item.notebook, lambda line: None)
-        begun = time.monotonic()
-
-        def progress(line: str) -> None:
-            where = f"{item.notebook.path} on {item.host.name}"
-            if not self.quiet:
-                elapsed = time.monotonic() - begun
-                tell(f"[{elapsed:6.1f} s] {where}, {item.stage}: {line}\n")
-
-        self._life.progress = progress
-        return self._life
+            why = self.unusable.get(item.host.name, "")
+            current = Life(item.host, item.notebook, progress, self.claims, unusable=why)
+            self._life = current
+        current.progress = progress
+        return current
 
     def end(self) -> None:
         if self._life is not None:
@@ -227,12 +362,12 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if not isinstance(item, StageItem):
         return
     if not (isinstance(nextitem, StageItem) and nextitem.continues(item.notebook, item.host)):
-        item.config.stash[ROOMS].end()
+        item.config.stash[CONTEXT].end()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    if ROOMS in session.config.stash:
-        session.config.stash[ROOMS].end()
+    if CONTEXT in session.config.stash:
+        session.config.stash[CONTEXT].end()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -244,9 +379,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
             "notebook": str(item.notebook.path),
             "host": item.host.name,
             "stage": item.stage,
-            "result": "fresh" if item.fresh and report.passed else report.outcome,
+            "result": item.stood if item.stood and report.passed else report.outcome,
             "seconds": report.duration,
             "why": reason.removeprefix("Skipped: "),
+            "started": item.run.metadata["started"] if item.run else "",
         }
     return report
 
@@ -260,16 +396,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for row in rows:
         lives.setdefault((row["notebook"], row["host"]), []).append(row)
     table = [("notebook", "host", "stages", "result", "seconds", "why skipped")]
-    order = [stage for stages in catalog.STAGES.values() for stage in stages]
+    order = [stage.name for stage in stages.STAGES]
     for (notebook, host), parts in sorted(lives.items()):
         parts.sort(key=lambda row: order.index(row["stage"]))
-        results = {row["result"] for row in parts}
-        worst = next(r for r in ("failed", "skipped", "passed", "fresh") if r in results)
-        stages = " ".join(f"{row['stage']}:{MARK[row['result']]}" for row in parts)
+        worst = _worst(parts)
+        marks = " ".join(f"{row['stage']}:{MARK[row['result']]}" for row in parts)
         table.append((
             notebook,
             host,
-            "-" if worst == "skipped" else stages,
+            "-" if worst == "skipped" else marks,
             worst,
             f"{sum(row['seconds'] for row in parts):.1f}",
             parts[0]["why"] if worst == "skipped" else "",
@@ -279,3 +414,26 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     for row in table:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         terminalreporter.write_line(line.rstrip())
+    standing = {
+        life: min(row["started"] for row in parts)
+        for life, parts in lives.items()
+        if any(row["result"] in ("stands", "fresh") for row in parts)
+    }
+    if standing:
+        oldest = min(standing.values())
+        ran = len(lives) - len(standing)
+        terminalreporter.write_line(
+            f"{len(standing)} of {len(standing) + ran} notebooks stand on earlier runs,"
+            f" the oldest of {oldest}"
+        )
+
+
+def _worst(parts: list[dict[str, Any]]) -> str:
+    """What became of a life; runs of earlier days count as what they were."""
+    results = {row["result"] for row in parts}
+    if results <= {"skipped"}:
+        return "skipped"
+    runs = {row["stage"]: (row["result"] != "failed", True) for row in parts}
+    became = records.became(runs, runs)
+    earlier = next((r for r in ("stands", "fresh") if results <= {r, "fresh"}), "")
+    return earlier if became == "passed" and earlier in results else became

@@ -1,30 +1,64 @@
-"""Run records: where they lie, what is in them, and when one is still fresh.
+"""Run records: where they lie, which are to be trusted, and when one is still fresh.
 
-A record is the executed notebook itself; what is known about the run is in its metadata, under
-``kb_run``. Records of hosts that CI has are made anew below ``build/runs``; those of hosts that it
-has not (a GPU) are committed below ``docs/evidence``.
+A record is the executed notebook itself, see :mod:`kb.runtime.record`. What was run here lies below
+``build/runs``; the last whole run on each CI host, and runs on hosts that CI has not, are committed
+below ``docs/evidence``. Both have the same layout: HOST/runbooks/AREA/NAME.STAGE.ipynb, and for
+hosts that are many machines HOST/MACHINE/runbooks/AREA/NAME.STAGE.ipynb.
 """
 
 from __future__ import annotations
 
 import datetime
-import functools
 import hashlib
+import io
 import json
-import subprocess
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+import re
+import stat
+import tokenize
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
 import kb
-from kb.proof.catalog import Notebook
-from kb.runtime.record import write_atomically
+from kb.proof import stages
+from kb.proof.catalog import KINDS, Notebook, files_below
+from kb.runtime.record import RUN, SCHEMA, write_atomically
 
 BUILT = Path("build/runs")
 COMMITTED = Path("docs/evidence")
-SCHEMA = 1
-CLOCKS_APART = datetime.timedelta(minutes=5)  # a run from further in the future has no age
+CLOCKS_APART = datetime.timedelta(minutes=5)  # a run from further in the future has no date
+LARGEST = 64 << 20  # bytes of a record
+PASSED = ".passed"  # before .ipynb: the last run that passed, where a newer one has failed
+BEGUN = ".begun"  # the same: a run that has begun; there as long as it has not ended
+INTERRUPTED = "the run was interrupted: its process ended before it could say how"
+_SEAL = re.compile(r'"seal": "([0-9a-f]{64})"')
+# What executes and judges a notebook wherever it runs: of the package's rooms, what CI's runs use.
+_JUDGES = ("life.py", "snapshots.py", "claims.py", "stages.py")
+_ELSEWHERE = ("papermill.py", "terminal.py")  # of runtime: serve an operator and readers alone
+_BACKENDS = {
+    "docker": ("managed.py", "containers.py", "docker.py"),
+    "vm": ("managed.py", "containers.py", "vm.py"),
+    "local": ("local.py",),
+}
+# What a host is made by, in the repository.
+_RECIPES = {
+    "docker": ("ci/images/Dockerfile", "requirements-host.txt"),
+    "vm": (
+        "ci/images/Dockerfile",
+        "ci/images/machine",
+        "ci/images/qemu",
+        "requirements-host.txt",
+    ),
+    "local": (),
+}
+
+
+class RecordError(Exception):
+    """A file that is no record to be trusted. One sentence without the file's name."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +67,11 @@ class Run:
 
     path: Path
     content: dict[str, Any]
+    committed: bool = False
 
     @property
     def metadata(self) -> dict[str, Any]:
-        run: dict[str, Any] = self.content["metadata"]["kb_run"]
+        run: dict[str, Any] = self.content["metadata"][RUN]
         return run
 
     @property
@@ -45,7 +80,9 @@ class Run:
 
     @property
     def host(self) -> str:
-        return str(self.metadata["host"]["name"])
+        """The host's name; of one of many machines with the machine."""
+        host = self.metadata["host"]
+        return "/".join(filter(None, (str(host["name"]), str(host.get("machine") or ""))))
 
     @property
     def stage(self) -> str:
@@ -55,20 +92,69 @@ class Run:
     def passed(self) -> bool:
         return bool(self.metadata["result"] == "passed")
 
+    @property
+    def error(self) -> str:
+        """Why it failed: one sentence, with the cell where there is one; "" if it passed."""
+        error = self.metadata["error"]
+        if self.passed or not error:
+            return "" if self.passed else "its record gives no reason"
+        where = f" (cell `{error['cell']}`)" if error["cell"] else ""
+        return f"{error['message']}{where}"
+
+    @cached_property
+    def started(self) -> datetime.datetime:
+        return datetime.datetime.fromisoformat(self.metadata["started"])
+
+    @property
+    def age(self) -> datetime.timedelta:
+        return datetime.datetime.now(datetime.UTC) - self.started
+
     def is_stale(self, notebook: Notebook) -> bool:
         """Whether the notebook's code or a file beside it has changed since this run."""
-        return bool(self.metadata["inputs"] != inputs(notebook))
+        recorded, now = self.metadata["inputs"], inputs(notebook)
+        if self.metadata["host"].get("kind") == "local":
+            # A person's host gets no fixtures: what they are made by does not count there.
+            now = {path: value for path, value in now.items() if path in recorded}
+        return bool(recorded != now)
 
     def is_fresh(self, key: str, limit: datetime.timedelta) -> bool:
         """Whether a run with ``key`` would be a repetition: passed, same inputs, young enough."""
-        if not self.passed or self.metadata.get("key") != key:
-            return False
-        try:
-            started = datetime.datetime.fromisoformat(self.metadata["started"])
-            age = datetime.datetime.now(datetime.UTC) - started
-        except (KeyError, TypeError, ValueError):
-            return False
-        return -CLOCKS_APART < age < limit
+        return self.passed and self.metadata.get("key") == key and self.age < limit
+
+
+@dataclass
+class Records:
+    """All records of a project: by notebook, host and stage the newest run, and what else is there.
+
+    A failed run is never hidden behind an older one that passed: that one is in ``older``.
+    ``rejected`` are files that are no records to be trusted, each with the reason.
+    """
+
+    newest: dict[tuple[str, str], dict[str, Run]] = field(default_factory=lambda: defaultdict(dict))
+    older: dict[tuple[str, str], dict[str, Run]] = field(default_factory=lambda: defaultdict(dict))
+    rejected: dict[Path, str] = field(default_factory=dict)
+    skips: dict[str, dict[str, str]] = field(default_factory=lambda: defaultdict(dict))
+    """By notebook and host: why it was not run there."""
+
+
+def became(expected: Iterable[str], runs: Mapping[str, tuple[bool, bool]]) -> str:
+    """What became of a notebook on a host. The one place that decides it, whoever asks.
+
+    Args:
+        expected: the stages of its life.
+        runs: by stage, of the newest run: whether it passed, whether the notebook is as it was.
+
+    Returns:
+        ``failed`` if a newest run failed, else ``stale`` if one was of another state of the
+        notebook, else ``partial`` if a stage has no run, else ``passed``; ``none`` without runs.
+    """
+    if not runs:
+        return "none"
+    if not all(passed for passed, _ in runs.values()):
+        return "failed"
+    if not all(current for _, current in runs.values()):
+        return "stale"
+    return "passed" if all(stage in runs for stage in expected) else "partial"
 
 
 def place(notebook: Notebook, host: str, stage: str) -> Path:
@@ -90,42 +176,278 @@ def inputs(notebook: Notebook) -> dict[str, str]:
     return {str(notebook.path): notebook.code_hash, **files}
 
 
-def key(notebook: Notebook, stage: str, image: dict[str, str] | None) -> str:
-    """What makes two runs the same: inputs, stage, image, and this package's version."""
-    parts = [SCHEMA, inputs(notebook), stage, image and image["id"], kb.__version__]
+def key(
+    notebook: Notebook, stage: str, host: Mapping[str, str], verdicts: Iterable[tuple[str, ...]]
+) -> str:
+    """What makes two runs the same, on whatever machine: all that goes in, nothing that comes out.
+
+    Args:
+        notebook: its code, files and fixtures.
+        stage: see :mod:`kb.proof.stages`.
+        host: ``kind`` and ``base`` of the host: what it is and which release, not one machine's
+            image.
+        verdicts: what is recorded of the claims that it settles, for the run that is held to it.
+    """
+    held_to = sorted(verdicts) if stage == "run" else []
+    code = executes(host["kind"]) + recipe(notebook.root, host["kind"])
+    parts = [SCHEMA, inputs(notebook), stage, dict(host), code, held_to]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def read(path: Path) -> Run | None:
-    """The record at ``path``; None if there is none, or it is not a record that can be read."""
+@cache
+def executes(kind: str) -> str:
+    """A digest of the modules that execute and judge a notebook on hosts of ``kind``.
+
+    Comments and layout of Python code do not count.
+    """
+    package = Path(kb.__file__).parent
+    runtime = [
+        path
+        for path in files_below(package / "runtime")
+        if path.name not in _ELSEWHERE and path.suffix in (".py", ".sh")
+    ]
+    judges = [package / "proof" / name for name in _JUDGES]
+    backend = [package / "proof/hosts" / name for name in _BACKENDS[kind]]
+    return _digest(package, (*runtime, *judges, *backend))
+
+
+@cache
+def recipe(root: Path, kind: str) -> str:
+    """A digest of what hosts of ``kind`` are made by."""
+    return _digest(root, (path for name in _RECIPES[kind] for path in files_below(root / name)))
+
+
+def _digest(root: Path, paths: Iterable[Path]) -> str:
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(f"{path.relative_to(root)}\0".encode())
+        content = path.read_bytes()
+        total.update(_code(content) if path.suffix == ".py" else content)
+    return total.hexdigest()[:16]
+
+
+def _code(content: bytes) -> bytes:
+    """Python code without comments and blank lines."""
+    kept = (
+        token.string
+        for token in tokenize.tokenize(io.BytesIO(content).readline)
+        if token.type not in (tokenize.COMMENT, tokenize.NL)
+    )
+    return "\0".join(kept).encode()
+
+
+def read(path: Path, root: Path | None = None) -> Run:
+    """The record at ``path``. Raises :class:`RecordError` for what is no record to be trusted.
+
+    With ``root``, the project's, it must also be what its place says that it is.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        run = Run(path, content)
-        complete = run.metadata["schema"] == SCHEMA and run.host and run.metadata["inputs"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return run if complete else None
+        about = path.lstat()
+        if not stat.S_ISREG(about.st_mode):
+            raise RecordError("it is no regular file: remove it")
+        if about.st_size > LARGEST:
+            raise RecordError(f"it is larger than {LARGEST >> 20} MiB: remove it")
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        _check(content)
+    except OSError as error:
+        raise RecordError(f"it cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise RecordError("it is not a whole JSON file: run the notebook again") from None
+    found = _seal_in(text)
+    if found is None or found[1] != _seal_of(text):
+        raise RecordError(
+            "it was changed after its run, or copied by hand: take it back, or bring a record of"
+            " another machine in with `python -m kb.proof.evidence add`"
+        )
+    run = Run(path, content)
+    if -run.age > CLOCKS_APART:
+        raise RecordError(f"its run is dated in the future ({run.metadata['started']})")
+    if root is not None:
+        committed = path.is_relative_to(root / COMMITTED)
+        base = root / (COMMITTED if committed else BUILT)
+        belongs = Path(run.host, run.notebook).with_suffix("")
+        stem = re.sub(rf"({PASSED}|{BEGUN})?\.ipynb$", "", str(path.relative_to(base)))
+        if stem != f"{belongs}.{run.stage}":
+            raise RecordError(
+                f"it is of another notebook, host or stage: it says {run.notebook}, {run.stage} on"
+                f" {run.host}"
+            )
+        run = Run(path, content, committed)
+    return run
 
 
-def load_all(root: Path) -> list[Run]:
-    """Every readable record below ``root``, committed ones first."""
-    return list(_load_all(root))
+def _check(content: Any) -> None:
+    """Raise :class:`RecordError` unless ``content`` has the shape of a record."""
+
+    def need(holds: object, what: str) -> None:
+        if not holds:
+            raise RecordError(f"{what}: it is no record of this release; run the notebook again")
+
+    need(isinstance(content, dict) and isinstance(content.get("metadata"), dict), "no metadata")
+    run = content["metadata"].get(RUN)
+    need(isinstance(run, dict), f"no `{RUN}` in its metadata")
+    need(run.get("schema") == SCHEMA, f"schema {run.get('schema')!r:.40}")
+    for name in ("notebook", "stage", "result", "started"):
+        need(isinstance(run.get(name), str), f"`{name}` is no text")
+    need(run["result"] in ("passed", "failed"), "`result` is neither passed nor failed")
+    path = Path(run["notebook"])
+    need(len(path.parts) == 3 and path.parts[0] in KINDS, "`notebook` is no path of a notebook")
+    need(".." not in path.parts and path.suffix == ".ipynb", "`notebook` is no path of a notebook")
+    need(run["stage"] in stages.NAMED, "an unknown stage")
+    try:
+        need(datetime.datetime.fromisoformat(run["started"]).tzinfo, "`started` has no time zone")
+    except ValueError:
+        need(False, "`started` is no time")
+    need(isinstance(run.get("duration"), int | float), "`duration` is no number")
+    for name in ("host", "inputs", "parameters"):
+        need(isinstance(run.get(name), dict), f"`{name}` is no object")
+    need(re.fullmatch(r"[\w][\w.-]*", str(run["host"].get("name"))), "`host` has no name")
+    need(re.fullmatch(r"[\w.-]*", str(run["host"].get("machine") or "")), "an odd `machine`")
+    need(all(isinstance(v, str | int | None) for v in run["host"].values()), "odd host facts")
+    error = run.get("error")
+    need(error is None or _texts(error, "cell", "message"), "`error` is no cell and message")
+    need(_rows(run.get("cells"), "id", "status"), "`cells` are no list of ids and statuses")
+    for name in ("broken", "flips"):
+        need(_rows(run.get(name) or [], "message"), f"`{name}` are no list of cases")
+    state = run.get("state")
+    need(
+        state is None or (isinstance(state, dict) and isinstance(state.get("differences"), list)),
+        "an odd `state`",
+    )
+    cells = content.get("cells")
+    need(_rows(cells, "id", "cell_type"), "no list of cells")
+    for cell in cells:
+        source = cell.get("source")
+        lines = source if isinstance(source, list) else [source]
+        need(all(isinstance(line, str) for line in lines), "a cell without text")
+        need(isinstance(cell.get("metadata", {}), dict), "a cell with odd metadata")
+        need(isinstance(cell.get("metadata", {}).get("tags", []), list), "a cell with odd tags")
+        outputs = cell.get("outputs", [])
+        need(_rows(outputs, "output_type"), "a cell with odd outputs")
+        for output in outputs:
+            need(isinstance(output.get("data", {}), dict), "an output with odd data")
 
 
-def _load_all(root: Path) -> Iterator[Run]:
+def _texts(value: Any, *names: str) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in names)
+
+
+def _rows(value: Any, *names: str) -> bool:
+    return isinstance(value, list) and all(_texts(row, *names) for row in value)
+
+
+def sealed(content: dict[str, Any]) -> str:
+    """The text of a record, with a seal that an edit by hand breaks."""
+    content["metadata"][RUN]["seal"] = "0" * 64
+    text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    # Half a character, which UTF-8 cannot write, as JSON writes it.
+    text = text.encode(errors="backslashreplace").decode()
+    found = _seal_in(text)
+    assert found is not None
+    return text[: found.start(1)] + _seal_of(text) + text[found.end(1) :]
+
+
+def _seal_of(text: str) -> str:
+    """The digest of a record's text without what is in the place of its seal."""
+    found = _seal_in(text)
+    rest = text[: found.start(1)] + text[found.end(1) :] if found else text
+    return hashlib.sha256(rest.encode()).hexdigest()
+
+
+def _seal_in(text: str) -> re.Match[str] | None:
+    """Where the seal is: the last of its kind, for an output may have one of its own."""
+    return next(reversed(list(_SEAL.finditer(text))), None)
+
+
+def load(root: Path) -> Records:
+    """Every record below ``root``."""
+    found = Records()
+    runs: dict[tuple[str, str], dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for directory in (COMMITTED, BUILT):
-        for path in sorted((root / directory).glob("*/*/*/*.ipynb")):
-            run = read(path)
-            if run is not None:
-                yield run
+        for path in sorted((root / directory).rglob("*.ipynb")):
+            try:
+                run = read(path, root)
+            except RecordError as error:
+                found.rejected[path.relative_to(root)] = str(error)
+                continue
+            if BEGUN in path.suffixes and is_running(run):
+                continue
+            runs[run.notebook, run.host][run.stage].append(run)
+    for where, by_stage in runs.items():
+        for stage, together in by_stage.items():
+            together.sort(key=lambda run: (run.started, not run.committed))
+            *before, last = together
+            found.newest[where][stage] = last
+            passed = [run for run in before if run.passed]
+            if not last.passed and passed:
+                found.older[where][stage] = passed[-1]
+    _load_skips(root, found)
+    return found
 
 
-def store(notebook: Notebook, host: str, stage: str, content: str) -> Path:
-    """Write a record, whole or not at all. Raises OSError."""
-    path = place(notebook, host, stage)
-    write_atomically(path, content)
-    _beside(notebook, host, "skipped.json").unlink(missing_ok=True)
+def newest(notebook: Notebook, host: str, stage: str) -> Run | None:
+    """The newest record of one stage, here or committed; None if there is none to be trusted."""
+    runs = []
+    built = place(notebook, host, stage)
+    committed = notebook.root / COMMITTED / built.relative_to(notebook.root / BUILT)
+    for path in (committed, built):
+        try:
+            runs.append(read(path, notebook.root))
+        except RecordError:
+            continue
+    return max(runs, key=lambda run: run.started, default=None)
+
+
+def begin(notebook: Notebook, host: str, stage: str, content: dict[str, Any]) -> Path:
+    """Remember that a run has begun: whatever kills its process, it has a record.
+
+    Returns the path of what :func:`end` removes. Raises OSError.
+    """
+    content["metadata"][RUN]["process"] = _process(os.getpid())
+    path = _beside(notebook, host, f"{stage}{BEGUN}.ipynb")
+    write_atomically(path, sealed(content))
     return path
+
+
+def is_running(run: Run) -> bool:
+    """Whether the process of a run that has begun is still there."""
+    process = run.metadata.get("process")
+    pid = str(process).partition(" ")[0]
+    return pid.isdigit() and _process(int(pid)) == process
+
+
+def _process(pid: int) -> str:
+    """A process by its number, when it began, and in which boot, so that none is taken for it."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+    return f"{pid} {fields[19]} {boot}"
+
+
+def store(notebook: Notebook, host: str, stage: str, content: dict[str, Any]) -> Run:
+    """Write a record, whole or not at all. Raises OSError.
+
+    What it replaces is kept beside it where that passed and this has not.
+    """
+    path = place(notebook, host, stage)
+    kept = _beside(notebook, host, f"{stage}{PASSED}.ipynb")
+    text = sealed(content)
+    if content["metadata"][RUN]["result"] == "passed":
+        write_atomically(path, text)
+        kept.unlink(missing_ok=True)
+    else:
+        try:
+            passed = read(path).passed
+        except RecordError:
+            passed = False
+        if passed:
+            write_atomically(kept, path.read_text(encoding="utf-8"))
+        write_atomically(path, text)
+    _beside(notebook, host, "skipped.json").unlink(missing_ok=True)
+    return Run(path, content)
 
 
 def store_skip(notebook: Notebook, host: str, reason: str) -> None:
@@ -136,27 +458,13 @@ def store_skip(notebook: Notebook, host: str, reason: str) -> None:
     )
 
 
-def skips(root: Path) -> dict[tuple[str, str], dict[str, str]]:
-    """(notebook, host) to why and when it was skipped."""
-    found = {}
+def _load_skips(root: Path, found: Records) -> None:
     for path in sorted((root / BUILT).glob("*/*/*/*.skipped.json")):
         parts = path.relative_to(root / BUILT).parts
         name = path.name.removesuffix(".skipped.json")
-        notebook = Path(*parts[1:-1], f"{name}.ipynb")
-        found[str(notebook), parts[0]] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-@functools.cache
-def commit(root: Path) -> tuple[str | None, bool]:
-    """The commit of the repository at ``root``, and whether files differ from it."""
-    try:
-        head = _git(root, "rev-parse", "HEAD").strip()
-        return head, bool(_git(root, "status", "--porcelain").strip())
-    except (OSError, subprocess.CalledProcessError):
-        return None, False
-
-
-def _git(root: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        try:
+            reason = json.loads(path.read_text(encoding="utf-8"))["reason"]
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            found.rejected[path.relative_to(root)] = "it is damaged: remove it, and run again"
+            continue
+        found.skips[str(Path(*parts[1:-1], f"{name}.ipynb"))][parts[0]] = str(reason)

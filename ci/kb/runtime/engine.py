@@ -156,24 +156,25 @@ def run(
     save: Callable[[Outcome], object] = lambda outcome: None,
     why_dead: Callable[[], str] = lambda: "the kernel died",
     hidden: Sequence[str] = (),
+    outcome: Outcome | None = None,
 ) -> Outcome:
     """Execute ``nb`` in place with a kernel that ``manager`` starts, and return the outcome.
 
     A failing cell, a time-out and a dead kernel are outcomes, not exceptions. ``save`` is called
     after each cell. ``disposable``: the kernel's host is thrown away, so the kernel is not asked to
     leave. ``why_dead`` says what a host knows about a kernel that died. ``hidden`` are secrets that
-    no output may keep.
+    no output may keep. ``outcome``, where given, is filled in as the run goes on, so that whoever
+    interrupts it knows how far it came.
     """
     limits = nb.metadata.get("kb", {})
     total = float(limits.get("timeout", DEFAULT_TIMEOUT))
-    outcome = Outcome(
-        cells=[
-            {"id": cell.id, "status": "not run", "duration": 0.0}
-            for cell in nb.cells
-            if cell.cell_type == "code" and cell.source.strip()
-        ],
-        started=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    )
+    outcome = outcome or Outcome()
+    outcome.cells = [
+        {"id": cell.id, "status": "not run", "duration": 0.0}
+        for cell in nb.cells
+        if cell.cell_type == "code" and cell.source.strip()
+    ]
+    outcome.started = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     manager.client_factory = QuickClient
     client = _Client(
         nb,

@@ -13,11 +13,12 @@ from urllib.parse import unquote
 
 from pymdownx.slugs import slugify
 
+from kb.proof import stages
 from kb.proof.claims import VERDICTS, expected
 from kb.runtime import terminal
 from kb.site import highlight, outputs
 from kb.site.cells import Cell
-from kb.site.model import ClaimView, HostView, NotebookView, Stage
+from kb.site.model import ClaimView, HostResult, NotebookView, StageRun
 from kb.site.render import Templates
 
 BUDGET = 60_000  # characters of prose, code and outputs on one page; from there on, only the
@@ -27,13 +28,9 @@ _OTHER = 4_000  # characters of an output that is a click away
 _SHORT = 1_000  # characters of an output once the budget is spent
 
 # Which runs have something to say about a cell, the one to show first.
-_TELLING = {
-    "preflight": ("apply", "run", "plan", "again", "rollback"),
-    "apply": ("apply", "plan", "again"),
-    "verify": ("apply", "again"),
-    "rollback": ("rollback",),
-    "observe": ("apply", "run", "again", "plan", "rollback"),
-    "python": ("apply", "run", "again", "plan", "rollback"),
+_RUNS_SHOWN_FOR = {
+    kind: stages.telling(kind)
+    for kind in ("preflight", "apply", "verify", "rollback", "observe", "python")
 }
 _HIDDEN = ("setup", "parameters", "injected", "raw", "markdown")
 _ATTACHMENT = re.compile(r"attachment:([\w.%() -]+?)(?=[)\s\"'])")
@@ -62,15 +59,15 @@ class Body:
 class Shown:
     """One run's outputs of one cell."""
 
-    host: HostView
-    stage: Stage
+    host: HostResult
+    stage: StageRun
     status: str
     code: str  # the executed code, where it differs from the present one
     output: outputs.Rendered
 
     @property
     def label(self) -> str:
-        return f"{self.stage.name} on {self.host.name}"
+        return f"{self.stage.label} on {self.host.name}"
 
 
 class BodyBuilder:
@@ -97,7 +94,7 @@ class BodyBuilder:
         self.templates = templates
         self._store = store
         self.link = link
-        code = sum(len(cell.code) for cell in view.cells if cell.kind in _TELLING)
+        code = sum(len(cell.code) for cell in view.cells if cell.kind in _RUNS_SHOWN_FOR)
         prose = sum(len(cell.source) for cell in view.cells if cell.kind == "markdown")
         self.spent = code + prose
         self.sparse = code > CODE
@@ -149,10 +146,11 @@ class BodyBuilder:
 
     def _cell(self, cell: Cell) -> Block:
         shown = [
-            self._shown(cell, host, host.stages[stage], first=host is self.view.best)
+            self._shown(cell, host, runs[stage], first=host is self.view.best)
             for host in self.view.hosts
-            for stage in _TELLING[cell.kind]
-            if stage in host.stages
+            for runs in (host.stages, host.older)
+            for stage in _RUNS_SHOWN_FOR[cell.kind]
+            if stage in runs
         ]
         first, others = None, shown
         if shown and shown[0].host is self.view.best:
@@ -172,11 +170,14 @@ class BodyBuilder:
         texts = [cell.caption, cell.code, first.output.text if first else "", *failures]
         return Block(html, "\n".join(filter(None, texts)))
 
-    def _shown(self, cell: Cell, host: HostView, stage: Stage, *, first: bool) -> Shown:
+    def _shown(self, cell: Cell, host: HostResult, stage: StageRun, *, first: bool) -> Shown:
         """Renders what one run says of a cell; only the best host's outputs get much room."""
         ran = stage.cells.get(cell.id)
-        main = first and stage.name == next(
-            (name for name in _TELLING[cell.kind] if name in host.stages), ""
+        main = (
+            first
+            and not stage.older
+            and stage.name
+            == next((name for name in _RUNS_SHOWN_FOR[cell.kind] if name in host.stages), "")
         )
         room = outputs.INLINE if main else _OTHER
         rendered = outputs.render(
@@ -221,7 +222,7 @@ class BodyBuilder:
             view=view,
             expected=expected(view.claim, host) if view else (),
             verdict=verdict if verdict in VERDICTS else "unsettled",
-            saw=_telling([str(line)[:1000] for line in saw[:20]], verdict)
+            saw=_deciding_lines([str(line)[:1000] for line in saw[:20]], verdict)
             if isinstance(saw, list)
             else [],
             link=self.link,
@@ -248,7 +249,7 @@ def _grouped(first: Shown | None, others: list[Shown]) -> list[tuple[str, Shown]
     return [(", ".join(labels), shown) for labels, shown in groups.values()]
 
 
-def _telling(saw: list[str], verdict: str) -> list[str]:
+def _deciding_lines(saw: list[str], verdict: str) -> list[str]:
     """The case that gave the verdict, where one did; the claim's page has them all."""
     lines = [terminal.plain(terminal.clean(line)) for line in saw]
     return [line for line in lines if line.startswith(f"{verdict} if ")] or lines

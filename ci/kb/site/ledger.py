@@ -43,6 +43,8 @@ def _entry(view: ClaimView) -> dict[str, Any]:
             "verdict": seen.verdict,
             "evidence": seen.evidence,
             "when": _iso(seen.stage.started),
+            "run": "passed" if seen.stage.passed else "failed",
+            "older": seen.stage.older,
             "fresh": seen.stage.fresh,
             "saw": list(seen.saw),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -10,10 +9,20 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 
-from kb.proof import catalog, claims, records
+from kb.proof import catalog, claims, hosts, records
+from kb.proof.records import Run
 from kb.site import cells
 from kb.site.cache import digest
-from kb.site.model import ClaimView, HostView, NotebookView, Seen, Settled, Site, Stage, ordered
+from kb.site.model import (
+    ClaimView,
+    HostResult,
+    NotebookView,
+    Seen,
+    SettlingCell,
+    Site,
+    StageRun,
+    ordered,
+)
 
 
 def load(root: Path) -> Site:
@@ -22,41 +31,47 @@ def load(root: Path) -> Site:
         notebooks = catalog.find(root)
         recorded = claims.load(root)
         claims.check_cited(recorded, notebooks)
-    except (catalog.CatalogError, claims.ClaimsError) as error:
+        listed = hosts.load(root) if (root / "ci/hosts.toml").is_file() else {}
+    except (catalog.CatalogError, claims.ClaimsError, hosts.HostError) as error:
         raise PluginError(str(error)) from error
-    by_notebook: dict[str, list[records.Run]] = defaultdict(list)
-    for run in records.load_all(root):
-        by_notebook[run.notebook].append(run)
-    skips = _skips(root)
+    found = records.load(root)
     by_claim = {claim.id: claim for claim in recorded}
-    views = [
-        _view(root, notebook, by_notebook[str(notebook.path)], skips[str(notebook.path)], by_claim)
-        for notebook in notebooks
-    ]
+    views = [_view(root, notebook, found, by_claim) for notebook in notebooks]
     return Site(
         notebooks=tuple(views),
         claims=_claims(recorded, list(zip(notebooks, views, strict=True))),
-        hosts=_hosts(root),
+        hosts=listed,
+        rejected={str(path): why for path, why in sorted(found.rejected.items())},
     )
 
 
 def _view(
     root: Path,
     notebook: catalog.Notebook,
-    its_runs: Iterable[records.Run],
-    skips: Mapping[str, str],
+    found: records.Records,
     by_claim: Mapping[str, claims.Claim],
 ) -> NotebookView:
-    stages: dict[str, dict[str, Stage]] = defaultdict(dict)
-    for run in its_runs:
-        stages[run.host][run.stage] = _stage(run, notebook)
-    hosts = [HostView(host, notebook.stages, found) for host, found in stages.items()]
-    hosts += [
-        HostView(host, notebook.stages, skipped=reason)
-        for host, reason in skips.items()
-        if host not in stages
-    ]
     path = str(notebook.path)
+
+    def stage_runs(of: Mapping[tuple[str, str], Mapping[str, Run]], host: str) -> Any:
+        runs = of.get((path, host), {})
+        return {
+            stage: _stage(run, notebook, older=of is found.older) for stage, run in runs.items()
+        }
+
+    ran_on = sorted(host for of, host in found.newest if of == path)
+    results = [
+        HostResult(
+            host, notebook.stages, stage_runs(found.newest, host), stage_runs(found.older, host)
+        )
+        for host in ran_on
+    ]
+    results += [
+        HostResult(host, notebook.stages, skipped=reason)
+        for host, reason in found.skips[path].items()
+        if host not in ran_on
+    ]
+    hosts_in_order = ordered(results)
     return NotebookView(
         path=path,
         kind=notebook.kind,
@@ -67,49 +82,44 @@ def _view(
         needs=tuple(notebook.needs),
         parameters=tuple(notebook.parameters),
         cells=tuple(cells.read(notebook.content)),
-        hosts=ordered(hosts),
+        hosts=hosts_in_order,
         beside=tuple(map(str, notebook.files)),
         digest=digest(
             path,
             (root / path).read_bytes(),
-            *(stage.digest for host in ordered(hosts) for stage in host.stages.values()),
-            *(f"{host.name} {host.skipped}" for host in ordered(hosts)),
+            *(
+                run.digest
+                for host in hosts_in_order
+                for run in (*host.stages.values(), *host.older.values())
+            ),
+            *(f"{host.name} {host.skipped}" for host in hosts_in_order),
             *(repr(by_claim[claim]) for claim in notebook.settles),
         ),
     )
 
 
-def _stage(run: records.Run, notebook: catalog.Notebook) -> Stage:
+def _stage(run: Run, notebook: catalog.Notebook, *, older: bool) -> StageRun:
     fresh = not run.is_stale(notebook)
-    return Stage(
+    return StageRun(
         name=run.stage,
         record=run.metadata,
         cells={cell.id: cell for cell in cells.read(run.content)},
         fresh=fresh,
-        digest=digest(str(fresh), run.path.read_bytes()),
+        digest=digest(str(fresh), str(run.committed), str(older), run.metadata["seal"]),
+        committed=run.committed,
+        older=older,
     )
-
-
-def _skips(root: Path) -> dict[str, dict[str, str]]:
-    """By notebook and host: why it was not run there."""
-    found: dict[str, dict[str, str]] = defaultdict(dict)
-    try:
-        for (notebook, host), skip in records.skips(root).items():
-            found[notebook][host] = skip["reason"]
-    except (ValueError, KeyError, TypeError):
-        raise PluginError("build/runs: a *.skipped.json is damaged: remove it, run again") from None
-    return found
 
 
 def _claims(
     recorded: Iterable[claims.Claim],
     notebooks: Iterable[tuple[catalog.Notebook, NotebookView]],
 ) -> tuple[ClaimView, ...]:
-    settled: dict[str, list[Settled]] = defaultdict(list)
+    settled: dict[str, list[SettlingCell]] = defaultdict(list)
     for notebook, view in notebooks:
         seen = _seen(view)
         for claim, cell in notebook.settles.items():
-            settled[claim].append(Settled(view, cell, tuple(seen[claim])))
+            settled[claim].append(SettlingCell(view, cell, tuple(seen[claim])))
     return tuple(ClaimView(claim, tuple(settled[claim.id])) for claim in recorded)
 
 
@@ -117,25 +127,14 @@ def _seen(view: NotebookView) -> dict[str, list[Seen]]:
     """By claim: what the runs of a notebook settled; flips show another world and do not count."""
     seen: dict[str, list[Seen]] = defaultdict(list)
     for host in view.hosts:
-        stage = host.main
-        if stage is None or stage.name == "flip":
-            continue
-        content = {
-            "cells": [{"id": cell.id, "outputs": cell.outputs} for cell in stage.cells.values()]
-        }
-        for found in claims.settled_in(content):
-            seen[found.claim].append(
-                Seen(host.name, stage, found.verdict, found.evidence, tuple(found.saw))
-            )
+        for run in (host.stages.get("run"), host.older.get("run")):
+            if run is None:
+                continue
+            content = {
+                "cells": [{"id": cell.id, "outputs": cell.outputs} for cell in run.cells.values()]
+            }
+            for found in claims.settled_in(content):
+                seen[found.claim].append(
+                    Seen(host.name, run, found.verdict, found.evidence, tuple(found.saw))
+                )
     return seen
-
-
-def _hosts(root: Path) -> dict[str, dict[str, Any]]:
-    """`ci/hosts.toml` as it stands; `kb.proof.hosts` checks it."""
-    path = root / "ci" / "hosts.toml"
-    if not path.is_file():
-        return {}
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise PluginError(f"ci/hosts.toml: not TOML: {error}") from None

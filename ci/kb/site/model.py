@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from kb.proof import records, stages
 from kb.proof.claims import VERDICTS, Claim, expected
+from kb.proof.hosts import Host
 from kb.runtime.parameters import Parameter
 from kb.site.cells import Cell
 from kb.site.outputs import MATRIX, matrix_table
@@ -27,7 +29,7 @@ _RANK = {"passed": 0, "partial": 1, "failed": 2, "stale": 3, "skipped": 4}
 
 
 @dataclass(frozen=True)
-class Stage:
+class StageRun:
     """One run of a notebook on a host, as its record tells it."""
 
     name: str
@@ -35,6 +37,17 @@ class Stage:
     cells: Mapping[str, Cell]
     fresh: bool
     digest: str
+    committed: bool = False
+    older: bool = False  # a newer run of the same stage has failed
+
+    @property
+    def label(self) -> str:
+        """What readers see of it."""
+        name = stages.label(self.name)
+        if not self.older:
+            return name
+        day = f" of {self.started:%Y-%m-%d}" if self.started else ""
+        return f"{name}, older run{day}"
 
     @property
     def passed(self) -> bool:
@@ -75,12 +88,14 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class HostView:
+class HostResult:
     """Everything known of one notebook on one host."""
 
     name: str
     expected: tuple[str, ...]
-    stages: Mapping[str, Stage] = field(default_factory=dict)
+    stages: Mapping[str, StageRun] = field(default_factory=dict)
+    older: Mapping[str, StageRun] = field(default_factory=dict)
+    """Where the newest run of a stage failed: the last one that passed."""
     skipped: str = ""
 
     @property
@@ -98,27 +113,19 @@ class HostView:
     @property
     def status(self) -> str:
         """`passed`, `partial`, `failed`, `stale` or `skipped`."""
-        if not self.stages:
-            return "skipped"
-        if self.stale:
-            return "stale"
-        if self.failed:
-            return "failed"
-        return "partial" if self.missing else "passed"
+        runs = {name: (run.passed, run.fresh) for name, run in self.stages.items()}
+        return records.became(self.expected, runs) if runs else "skipped"
 
     @property
-    def main(self) -> Stage | None:
+    def shown(self) -> StageRun | None:
         """The run whose outputs the page shows."""
-        for name in ("apply", "run", "again", "plan", "rollback"):
-            if name in self.stages:
-                return self.stages[name]
-        return next(iter(self.stages.values()), None)
+        return next((self.stages[name] for name in stages.MAIN if name in self.stages), None)
 
     @property
     def when(self) -> datetime | None:
         return max((s.started for s in self.stages.values() if s.started), default=None)
 
-    def __getitem__(self, stage: str) -> Stage:
+    def __getitem__(self, stage: str) -> StageRun:
         return self.stages[stage]
 
 
@@ -139,7 +146,7 @@ class NotebookView:
     needs: tuple[str, ...]
     parameters: tuple[Parameter, ...]
     cells: tuple[Cell, ...]
-    hosts: tuple[HostView, ...]
+    hosts: tuple[HostResult, ...]
     beside: tuple[str, ...]
     digest: str
 
@@ -149,14 +156,14 @@ class NotebookView:
         return self.path.removesuffix(".ipynb") + "/"
 
     @property
-    def best(self) -> HostView | None:
+    def best(self) -> HostResult | None:
         """The host whose run the page shows."""
         return next((host for host in self.hosts if host.stages), None)
 
     @property
     def matrices(self) -> list[tuple[str, str]]:
         """Tables over releases in the run on the page, each with its cell."""
-        ran = self.best.main.cells if self.best and self.best.main else {}
+        ran = self.best.shown.cells if self.best and self.best.shown else {}
         return [
             (cell.id, matrix_table(output["data"][MATRIX]))
             for cell in self.cells
@@ -174,7 +181,7 @@ class NotebookView:
 
 
 @dataclass(frozen=True)
-class Settled:
+class SettlingCell:
     """A cell that settles a claim, and what it last said."""
 
     notebook: NotebookView
@@ -191,7 +198,7 @@ class Seen:
     """A verdict that one run reached."""
 
     host: str
-    stage: Stage
+    stage: StageRun
     verdict: str
     evidence: str
     saw: tuple[str, ...]
@@ -202,7 +209,7 @@ class ClaimView:
     """A recorded claim and the cells that settle it."""
 
     claim: Claim
-    settled: tuple[Settled, ...]
+    settled: tuple[SettlingCell, ...]
 
     @property
     def url(self) -> str:
@@ -222,7 +229,9 @@ class ClaimView:
         return [
             seen
             for seen in self.seen
-            if seen.stage.fresh and seen.verdict not in expected(self.claim, seen.host)
+            if seen.stage.fresh
+            and not seen.stage.older
+            and seen.verdict not in expected(self.claim, seen.host)
         ]
 
     @property
@@ -251,7 +260,9 @@ class Site:
 
     notebooks: tuple[NotebookView, ...]
     claims: tuple[ClaimView, ...]
-    hosts: Mapping[str, Mapping[str, Any]]
+    hosts: Mapping[str, Host]
+    rejected: Mapping[str, str]
+    """Files that are no records to be trusted, each with the reason."""
 
     @property
     def areas(self) -> list[str]:
@@ -267,16 +278,26 @@ class Site:
         inside = [notebook for notebook in self.notebooks if notebook.area == area]
         return sorted(inside, key=lambda n: (n.kind != "runbooks", n.title.lower()))
 
-    def recent(self, count: int) -> list[tuple[NotebookView, HostView]]:
+    def recent(self, count: int) -> list[tuple[NotebookView, HostResult]]:
         """The newest runs, one line for each notebook and host."""
         ran = [
             (notebook, host) for notebook in self.notebooks for host in notebook.hosts if host.when
         ]
         return sorted(ran, key=lambda pair: pair[1].when or datetime.min, reverse=True)[:count]
 
+    def standing(self) -> list[tuple[NotebookView, HostResult, list[StageRun]]]:
+        """Each notebook's runs on each host, those whose oldest run is the oldest first."""
+        rows = [
+            (notebook, host, sorted(host.stages.values(), key=_started))
+            for notebook in self.notebooks
+            for host in notebook.hosts
+            if host.stages
+        ]
+        return sorted(rows, key=lambda row: _started(row[2][0]))
+
     def host_summaries(self) -> list[HostSummary]:
         """The listed hosts, then those that only a record knows."""
-        ran: dict[str, list[HostView]] = {name: [] for name in self.hosts}
+        ran: dict[str, list[HostResult]] = {name: [] for name in self.hosts}
         for notebook in self.notebooks:
             for host in notebook.hosts:
                 if host.stages:
@@ -284,9 +305,9 @@ class Site:
         return [
             HostSummary(
                 name=name,
-                title=str(self.hosts.get(name, {}).get("title", "")),
-                kind=str(self.hosts.get(name, {}).get("kind", "")),
-                offers=tuple(self.hosts.get(name, {}).get("offers", ())),
+                title=self.hosts[name].title if name in self.hosts else "",
+                kind=self.hosts[name].kind if name in self.hosts else "",
+                offers=self.hosts[name].offers if name in self.hosts else (),
                 ran=len(views),
                 passed=sum(view.status == "passed" for view in views),
                 newest=max((view.when for view in views if view.when), default=None),
@@ -307,11 +328,15 @@ def _over_releases(output: Mapping[str, Any]) -> bool:
     return isinstance(seen, dict) and "release" in str(seen.get("over"))
 
 
+def _started(run: StageRun) -> datetime:
+    return run.started or datetime.min.replace(tzinfo=UTC)
+
+
 def area_title(area: str) -> str:
     return AREAS.get(area, (area.replace("-", " ").capitalize(), ""))[0]
 
 
-def ordered(hosts: Iterable[HostView]) -> tuple[HostView, ...]:
+def ordered(hosts: Iterable[HostResult]) -> tuple[HostResult, ...]:
     """Best first; of two alike the newer."""
     return tuple(
         sorted(

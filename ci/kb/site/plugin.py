@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +20,7 @@ from mkdocs.plugins import BasePlugin, event_priority
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.toc import AnchorLink
 
+from kb.proof import stages
 from kb.site import ledger, load, search
 from kb.site.cache import Cache, digest
 from kb.site.model import AREAS, ClaimView, NotebookView, area_title
@@ -88,6 +90,9 @@ class SitePlugin(BasePlugin[SiteConfig]):
         self.cache = Cache(self.root / self.config.cache)
         self.templates = Templates(self.cache.templates)
         self.site = load.load(self.root)
+        for path, why in self.site.rejected.items():
+            # Not a warning of MkDocs, which would end the build: one bad record costs one page.
+            print(f"{path} is left out: {why}", file=sys.stderr)
         self.pages: list[NotebookPage | HtmlPage] = []
         theme_env = config.theme.get_env
 
@@ -167,6 +172,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
                 "recent": self._recent,
                 "verdicts": self._verdicts,
                 "hosts": self._hosts,
+                "stages": self._stages,
             }
             if found[1] not in parts:
                 known = ", ".join(parts)
@@ -392,7 +398,16 @@ class SitePlugin(BasePlugin[SiteConfig]):
         return self._part("verdicts.html", url, counts=self.site.verdict_counts())
 
     def _hosts(self, url: str) -> str:
-        return self._part("hosts.html", url, hosts=self.site.host_summaries())
+        return self._part(
+            "hosts.html",
+            url,
+            hosts=self.site.host_summaries(),
+            standing=self.site.standing(),
+            rejected=self.site.rejected,
+        )
+
+    def _stages(self, url: str) -> str:
+        return self._part("stages.html", url, stages=stages.STAGES)
 
     def _part(self, template: str, url: str, **values: Any) -> str:
         return self.templates.render(template, link=self.templates.linker(url), **values)

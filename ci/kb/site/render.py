@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, Stric
 from markupsafe import Markup
 from mkdocs.utils import get_relative_url
 
+from kb.proof import stages
 from kb.runtime.parameters import is_secret
 from kb.site import command
 from kb.site.model import area_title
@@ -44,7 +45,7 @@ class Templates:
             bytecode_cache=self.bytecode,
         )
         self._environment.filters.update(
-            prose=prose, when=when, day=day, seconds=seconds, area=area_title
+            prose=prose, when=when, day=day, seconds=seconds, area=area_title, label=stages.label
         )
         self._environment.globals.update(STATUS=STATUS, command=command)
         self._environment.tests["secret"] = is_secret

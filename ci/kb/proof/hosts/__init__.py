@@ -24,6 +24,14 @@ class HostError(Exception):
     """A host that cannot be used. One sentence: what is wrong and what to do."""
 
 
+class EngineError(HostError):
+    """No container engine answers, so no host can be made."""
+
+
+class HostHungError(HostError):
+    """A host that runs and does not answer any more: what was begun there may be begun again."""
+
+
 @dataclass(frozen=True)
 class Host:
     """One entry of ``ci/hosts.toml``."""
@@ -132,18 +140,24 @@ def pick(hosts: dict[str, Host], name: str) -> Host:
     return hosts[name]
 
 
-def identity(
+def ensure_image(
     host: Host, tell: Callable[[str], object] = lambda line: None
 ) -> dict[str, str] | None:
-    """The image that a run on ``host`` would use, built if it must be; None where there is none.
+    """The image that a run on ``host`` uses, made if it must be; None where there is none.
 
     ``tell`` gets a line before something that takes minutes. Raises :class:`HostError`.
     """
     if host.kind == "local":
         return None
-    from kb.proof.hosts import images  # noqa: PLC0415 - keeps the engine's library off other paths
+    # The engine's library is kept off other paths.
+    from kb.proof.hosts import images  # noqa: PLC0415
 
-    return images.ensure(host, tell)
+    image = images.ensure(host, tell)
+    if host.kind == "vm":
+        from kb.proof.hosts import vm  # noqa: PLC0415
+
+        vm.booted(host, image["id"], tell)
+    return image
 
 
 def start(host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> Session:

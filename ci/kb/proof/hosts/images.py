@@ -18,7 +18,7 @@ from docker.errors import APIError, BuildError, DockerException, ImageNotFound
 from filelock import FileLock
 
 from kb.proof.catalog import files_below
-from kb.proof.hosts import Host, HostError
+from kb.proof.hosts import EngineError, Host, HostError
 
 REPOSITORY = "noble-runbooks"
 BOOTSTRAPPED = "noble-runbooks/base:debian-13"  # made by ci/setup/debian-13.sh, not pulled
@@ -35,18 +35,18 @@ _ensured: dict[Host, dict[str, str]] = {}
 
 @functools.cache
 def engine() -> docker.DockerClient:
-    """The container engine that this user can reach. Raises :class:`HostError`."""
+    """The container engine that this user can reach. Raises :class:`EngineError`."""
     try:
         client = docker.from_env(timeout=300)
         client.ping()
     except DockerException as error:
         text = str(error)
         if "Permission denied" in text or "PermissionError" in text:
-            raise HostError(
+            raise EngineError(
                 "no permission to use the Docker engine: add yourself to the group that owns its"
                 " socket (`sudo usermod -aG docker $USER`, then log in again) or use sudo"
             ) from None
-        raise HostError(
+        raise EngineError(
             "no Docker engine answers: start it (`sudo systemctl start docker`), or let"
             " `make engine` install and start one"
         ) from None

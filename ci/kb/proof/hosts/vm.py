@@ -11,6 +11,7 @@ import json
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +155,7 @@ class VmSession(RemoteSession):
         self._container.remove()
 
 
-def booted(host: Host, image: str) -> str:
+def booted(host: Host, image: str, tell: Callable[[str], object] = lambda line: None) -> str:
     """The id of an image with a guest that has booted from ``image``, made if there is none.
 
     Raises :class:`HostError`.
@@ -164,7 +165,10 @@ def booted(host: Host, image: str) -> str:
     found = images.find(name)
     if found is None:
         with images.locked(host):
-            found = images.find(name) or _boot(host, image, qemu, name)
+            found = images.find(name)
+            if found is None:
+                tell(f"booting {host.name} (a minute, once)")
+                found = _boot(host, image, qemu, name)
     return found
 
 

@@ -1,0 +1,325 @@
+"""Whatever ends a stage is a record: judged in milliseconds on a host that is no host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kb.proof import catalog, claims, hosts, life, records, snapshots
+from kb.proof.hosts import Host, HostError, HostHungError
+from kb.proof.life import Life, StageError
+from kb.runtime.engine import Outcome
+from kb.runtime.settle import MIME
+from nbformat import v4
+from project import Project, code, notebook, runbook
+
+RUNBOOK = "runbooks/a/x.ipynb"
+NOTEBOOK = "notebooks/a/x.ipynb"
+CLAIM = """\
+- id: a1-user
+  source: A §1
+  says: A container's user is root.
+  verdict: confirmed
+  evidence: executed
+  truth: It is.
+  instead: Nothing.
+"""
+
+Does = Callable[[Any, Outcome, "Session"], None]
+
+
+class Session:
+    """A host that consists of one file, which cells may change; kernels are functions."""
+
+    disposable = True
+    here = "/srv"
+    image: dict[str, str] | None = None
+
+    def __init__(self, does: Does, prepares: tuple[int, str, str] = (0, "", "")) -> None:
+        self.facts = {"name": "box", "kind": "docker", "os": "none"}
+        self.content = "as it was"
+        self.does = does
+        self.prepares = prepares
+        self.closed = False
+        self.listing: Exception | None = None
+
+    def kernel(self, env: dict[str, str]) -> Any:
+        return self
+
+    def command(self, argv: Any, *_: Any, **__: Any) -> tuple[int, str, str]:
+        return self.prepares
+
+    def snapshot(self, known: Any) -> snapshots.Snapshot:
+        if self.listing:
+            raise self.listing
+        return {"files": {"/etc/x": ["-rw-r--r--", "0:0", self.content, "0", ""]}}
+
+    def why_dead(self) -> str:
+        return "the kernel died"
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """Hosts that will be started, in this order; an exception is raised in place of one."""
+    waiting: list[Any] = []
+
+    def start(*_: Any) -> Any:
+        given = waiting.pop(0)
+        if isinstance(given, BaseException):
+            raise given
+        return given
+
+    def run(nb: Any, *, manager: Session, outcome: Outcome, **_: Any) -> Outcome:
+        manager.does(nb, outcome, manager)
+        return outcome
+
+    monkeypatch.setattr(hosts, "start", start)
+    monkeypatch.setattr(life.engine, "run", run)
+    yield waiting
+
+
+def lived(project: Project, path: str = RUNBOOK, **kb: Any) -> Life:
+    """The life of a small runbook or notebook on a host that is not there."""
+    if path == RUNBOOK:
+        nb = runbook(code("step", "%%apply x\ntrue"), **kb)
+    else:
+        nb = notebook(code("user", 'settle("a1-user", confirmed=same(1, 1))'), **kb)
+        project.claims(CLAIM)
+    project.add(path, nb)
+    recorded = claims.load(project.root)
+    host = Host(project.root, "box", "docker", "A box", (), "base")
+    found = catalog.read(project.root, Path(path))
+    return Life(host, found, lambda line: None, recorded)
+
+
+def passes(nb: Any, outcome: Outcome, session: Session) -> None:
+    outcome.cells = [{"id": "step", "status": "passed", "duration": 0.0}]
+
+
+def changes(nb: Any, outcome: Outcome, session: Session) -> None:
+    session.content = f"{session.content}, changed"
+
+
+def fails(nb: Any, outcome: Outcome, session: Session) -> None:
+    outcome.error = {"cell": "step", "message": "the step failed"}
+
+
+def breaks(error: BaseException) -> Does:
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        raise error
+
+    return does
+
+
+def settles(verdict: str, evidence: str = "executed") -> Does:
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        shown = {"claim": "a1-user", "verdict": verdict, "evidence": evidence, "saw": ["root"]}
+        cell = next(cell for cell in nb.cells if cell.id == "user")
+        cell.outputs = [v4.new_output("display_data", {MIME: shown})]
+
+    return does
+
+
+def stored(project: Project, path: str, stage: str) -> records.Run:
+    """The record as the site reads it, and no mark of a run under way beside it."""
+    found = records.load(project.root)
+    assert not found.rejected
+    assert not list((project.root / "build/runs").rglob("*.begun.ipynb"))
+    return found.newest[path, "box"][stage]
+
+
+@pytest.mark.parametrize(
+    ("stage", "does", "says"),
+    [
+        ("plan", changes, "mode plan changed this host: /etc/x: content"),
+        ("apply", fails, "the step failed (cell `step`)"),
+        ("again", changes, "a second apply changed: /etc/x: content"),
+        ("again", fails, "not tried: apply failed first: the step failed"),
+        ("rollback", changes, "the rollback did not restore: /etc/x: content"),
+        ("apply", breaks(HostError("the host disappeared")), "the host disappeared"),
+        ("apply", breaks(ZeroDivisionError("by us")), "ZeroDivisionError: by us"),
+    ],
+)
+def test_what_happens_on_the_host(
+    stage: str, does: Does, says: str, project: Project, sessions: list[Any]
+) -> None:
+    sessions.append(Session(does))
+    begun = lived(project)
+    if "ZeroDivisionError" in says:  # a defect of ours shows its traceback, and is a record
+        with pytest.raises(ZeroDivisionError):
+            begun.run(stage, "key")
+    else:
+        assert not begun.run(stage, "key").passed
+    run = stored(project, RUNBOOK, stage)
+    assert (run.passed, run.error) == (False, says)
+
+
+@pytest.mark.parametrize(
+    ("starts", "says"),
+    [
+        (HostError("box could not be booted"), "box could not be booted"),
+        (StageError("ci/fixtures/go failed: no"), "ci/fixtures/go failed: no"),
+        (
+            Session(passes, prepares=(3, "", "no room")),
+            "x.prepare.sh failed with status 3: no room",
+        ),
+    ],
+)
+def test_a_host_that_cannot_be_made(
+    starts: Any, says: str, project: Project, sessions: list[Any]
+) -> None:
+    sessions.append(starts)
+    lived(project, prepare="x.prepare.sh").run("apply", "key")
+    run = stored(project, RUNBOOK, "apply")
+    assert run.error.endswith(says)
+    assert [cell["id"] for cell in run.content["cells"]][-1] == "step"  # what was to run
+
+
+def test_a_state_that_cannot_be_taken_after_a_run(project: Project, sessions: list[Any]) -> None:
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        passes(nb, outcome, session)
+        session.listing = snapshots.StateError("the host's state could not be listed")
+
+    sessions.append(Session(does))
+    lived(project).run("plan", "key")
+    run = stored(project, RUNBOOK, "plan")
+    assert run.error == "the host's state could not be listed"
+    assert run.metadata["cells"][0]["status"] == "passed"  # what had run is in it
+
+
+def test_ctrl_c(project: Project, sessions: list[Any]) -> None:
+    sessions.append(Session(breaks(KeyboardInterrupt())))
+    with pytest.raises(KeyboardInterrupt):
+        lived(project).run("apply", "key")
+    assert stored(project, RUNBOOK, "apply").error == "the run was interrupted"
+
+
+def test_a_kill_leaves_a_mark_that_says_so(project: Project, sessions: list[Any]) -> None:
+    """While it runs, what is there says: interrupted, unless its process is alive."""
+    seen: list[records.Run] = []
+
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        [mark] = (project.root / "build/runs").rglob("*.begun.ipynb")
+        seen.append(records.read(mark, project.root))
+        assert not records.load(project.root).newest
+
+    sessions.append(Session(does))
+    lived(project).run("apply", "key")
+    assert seen[0].error == records.INTERRUPTED
+    assert records.is_running(seen[0])
+    assert stored(project, RUNBOOK, "apply").passed
+
+
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        (settles("confirmed"), ""),
+        (settles("refuted"), "`a1-user` is recorded as confirmed on box, but cell `user`"),
+        (passes, "ran on box without settling it"),
+    ],
+)
+def test_a_verdict_is_judged_before_it_is_stored(
+    does: Does, says: str, project: Project, sessions: list[Any]
+) -> None:
+    sessions.append(Session(does))
+    lived(project, NOTEBOOK).run("run", "key")
+    run = stored(project, NOTEBOOK, "run")
+    assert says in run.error
+    assert run.passed is (says == "")
+
+
+def test_a_host_that_hung_once_is_begun_again(project: Project, sessions: list[Any]) -> None:
+    first = Session(breaks(HostHungError("the guest does not answer")))
+    sessions += [first, Session(passes)]
+    lived(project).run("apply", "key")
+    run = stored(project, RUNBOOK, "apply")
+    assert run.passed
+    assert first.closed
+    assert run.metadata["hung"]["why"] == "the guest does not answer"
+
+
+def test_a_host_that_hangs_twice_has_failed(project: Project, sessions: list[Any]) -> None:
+    hangs = breaks(HostHungError("the guest does not answer; the console ends with: x"))
+    sessions += [Session(hangs), Session(hangs)]
+    lived(project).run("apply", "key")
+    run = stored(project, RUNBOOK, "apply")
+    assert run.error == "the guest does not answer; the console ends with: x"
+    assert run.metadata["hung"]
+
+
+def test_a_hang_in_a_rollback_applies_anew(project: Project, sessions: list[Any]) -> None:
+    modes: list[str] = []
+
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        mode = next(cell.source for cell in nb.cells if cell.id == life.INJECTED)
+        modes.append(mode.split('"')[1])
+        if modes == ["apply", "rollback"]:
+            raise HostHungError("the guest does not answer")
+
+    sessions += [Session(does), Session(does)]
+    lived(project).run("rollback", "key")
+    assert stored(project, RUNBOOK, "rollback").passed
+    assert modes == ["apply", "rollback", "apply", "rollback"]
+
+
+def test_a_record_that_cannot_be_written_is_said_before_anything_runs(
+    project: Project, sessions: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    sessions.append(Session(passes))
+    monkeypatch.setattr(records, "write_atomically", full)
+    with pytest.raises(StageError) as caught:
+        lived(project).run("apply", "key")
+    assert str(caught.value) == (
+        "the record build/runs/box/runbooks/a/x.apply.ipynb could not be written: No space left on"
+        " device"
+    )
+    assert sessions  # no host was started
+
+
+def test_cases_decide_and_not_what_their_last_run_did(
+    project: Project, sessions: list[Any]
+) -> None:
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        injected = next(cell.source for cell in nb.cells if cell.id == life.INJECTED)
+        if "full" in injected:
+            outcome.error = {"cell": "step", "message": 'preflight "x" stopped: no room'}
+
+    cases = [
+        {"cell": "step", "parameters": {"disk": "full"}, "says": "no room"},
+        {"cell": "step", "parameters": {"disk": "empty"}, "says": "no room"},
+    ]
+    sessions.append(Session(does))
+    lived(project, broken=cases).run("broken", "key")
+    run = stored(project, RUNBOOK, "broken")
+    assert run.error == "cell `step` should say `no room`, but: nothing failed (cell `step`)"
+    assert [case["passed"] for case in run.metadata["broken"]] == [True, False]
+    project.add(RUNBOOK, runbook(code("step", "%%apply x\ntrue"), broken=cases[:1]))
+    sessions.append(Session(does))
+    lived(project, broken=cases[:1]).run("broken", "key")
+    assert stored(project, RUNBOOK, "broken").passed
+
+
+def test_a_diff_of_two_records_is_in_one_block(project: Project, sessions: list[Any]) -> None:
+    """What changes with every run is in the run's own block, so that a diff can be read."""
+    texts = []
+    for seconds in (1.25, 2.5):
+
+        def does(nb: Any, outcome: Outcome, session: Session, took: float = seconds) -> None:
+            outcome.duration = took
+            outcome.cells = [{"id": "step", "status": "passed", "duration": took}]
+
+        sessions.append(Session(does))
+        path = lived(project).run("apply", "key").path
+        content = json.loads(path.read_text())
+        assert content["metadata"].pop("kb_run")["duration"] == seconds
+        texts.append(content)
+    assert texts[0] == texts[1]
