@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kb.proof import catalog, records
-from kb.proof.records import BUILT, COMMITTED, RecordError, Run
+from kb.proof.records import COMMITTED, RecordError, Run
 from kb.runtime.record import RUN, SCHEMA, write_atomically
 
 # Hosts of package registries, whose names say nothing to a reader: any mirror does. With breaks in
