@@ -115,7 +115,7 @@ class Life:
         session = self._open()
         nb, record = self._execute(session, "apply")
         after = session.snapshot(self._applied)
-        ignored = self.notebook.metadata.get("leaves", {})
+        ignored = self.notebook.not_restored
         record = _judge(record, self._applied, after, ignored, "a second apply changed")
         said = [line for text in _outputs(nb) for line in CHANGED.findall(text)]
         if said and not record["error"]:
@@ -130,12 +130,12 @@ class Life:
         nb, record = self._execute(session, "rollback")
         self._applied = None
         after = session.snapshot(self._before)
-        ignored = self.notebook.metadata.get("leaves", {})
+        ignored = self.notebook.not_restored
         return nb, _judge(record, self._before, after, ignored, "the rollback did not restore")
 
     def _broken(self) -> tuple[Any, dict[str, Any]]:
         """Each case on a host that nothing has changed: a fresh one after a setup."""
-        cases = sorted(self.notebook.metadata["broken"], key=lambda case: "setup" in case)
+        cases = sorted(self.notebook.broken, key=lambda case: "setup" in case)
         told = []
         before: snapshots.Snapshot | None = None
         for case in cases:
@@ -152,7 +152,7 @@ class Life:
                 if back["error"]:
                     told[-1] |= {"passed": False, "message": back["error"]["message"]}
             after = session.snapshot(before)
-            left = snapshots.differences(before, after, self.notebook.metadata.get("leaves", {}))
+            left = snapshots.differences(before, after, self.notebook.not_restored)
             before = after
             if left:
                 said = f"it left a change: {'; '.join(left[:5])}"
@@ -173,7 +173,7 @@ class Life:
         Cases of one and the same changed world share a run.
         """
         worlds: dict[str, list[dict[str, Any]]] = {}
-        for case in self.notebook.metadata["flips"]:
+        for case in self.notebook.flips:
             world = json.dumps([case.get("setup"), case.get("parameters")], sort_keys=True)
             worlds.setdefault(world, []).append(case)
         told = []
@@ -233,14 +233,13 @@ class Life:
 
     def _prepare(self, session: Session) -> dict[str, Any]:
         """Run the notebook's own preparation on the host; it may add parameters."""
-        script = self.notebook.metadata.get("prepare")
-        if not script:
+        script = self.notebook.prepare
+        if script is None:
             return {}
         if not session.disposable:
             return {}  # CI's fixtures have no place on a person's machine
-        status, output, error = session.command(
-            ["bash", "-Eeuo", "pipefail", f"{session.here}/{script}"]
-        )
+        there = f"{session.here}/{script.relative_to(self.notebook.path.parent)}"
+        status, output, error = session.command(["bash", "-Eeuo", "pipefail", there])
         if status != 0:
             raise StageError(f"{script} failed with status {status}: {_last(error or output)}")
         last = _last(output)

@@ -10,7 +10,8 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 
-from kb.proof import catalog, claims, records
+from kb.proof import areas, catalog, claims, records
+from kb.proof.tables import TableError
 from kb.site import cells
 from kb.site.cache import digest
 from kb.site.model import ClaimView, HostView, NotebookView, Seen, Settled, Site, Stage, ordered
@@ -22,7 +23,8 @@ def load(root: Path) -> Site:
         notebooks = catalog.find(root)
         recorded = claims.load(root)
         claims.check_cited(recorded, notebooks)
-    except (catalog.CatalogError, claims.ClaimsError) as error:
+        described = areas.find(root)
+    except (TableError, claims.ClaimsError) as error:
         raise PluginError(str(error)) from error
     by_notebook: dict[str, list[records.Run]] = defaultdict(list)
     for run in records.load_all(root):
@@ -37,6 +39,7 @@ def load(root: Path) -> Site:
         notebooks=tuple(views),
         claims=_claims(recorded, list(zip(notebooks, views, strict=True))),
         hosts=_hosts(root),
+        areas=described,
     )
 
 
@@ -68,7 +71,7 @@ def _view(
         parameters=tuple(notebook.parameters),
         cells=tuple(cells.read(notebook.content)),
         hosts=ordered(hosts),
-        beside=tuple(map(str, notebook.files)),
+        beside=tuple(map(str, notebook.beside)),
         digest=digest(
             path,
             (root / path).read_bytes(),

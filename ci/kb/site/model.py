@@ -8,19 +8,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
+from kb.proof.areas import Area
 from kb.proof.claims import VERDICTS, Claim, expected
 from kb.runtime.parameters import Parameter
 from kb.site.cells import Cell
 from kb.site.outputs import MATRIX, matrix_table
-
-AREAS = {
-    "go": ("Go", "The toolchain, the runtime's defaults, and services written in Go."),
-    "cuda": ("CUDA", "Drivers, toolkits and programs for NVIDIA GPUs."),
-    "systemd": ("systemd", "Sandboxes, sockets, limits, metrics and clocks of a Go service."),
-    "serving": ("Serving", "Running models and services under load."),
-    "training": ("Training", "Training jobs on GPU machines."),
-    "delivery": ("Delivery", "Building, shipping and updating services."),
-}
 
 # Of several hosts the one that answers best is shown first.
 _RANK = {"passed": 0, "partial": 1, "failed": 2, "stale": 3, "skipped": 4}
@@ -252,15 +244,7 @@ class Site:
     notebooks: tuple[NotebookView, ...]
     claims: tuple[ClaimView, ...]
     hosts: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def areas(self) -> list[str]:
-        """Areas that have a notebook, in the order of `AREAS`, unknown ones last."""
-        known = list(AREAS)
-        found = {notebook.area for notebook in self.notebooks}
-        return sorted(
-            found, key=lambda area: (known.index(area) if area in known else len(known), area)
-        )
+    areas: Mapping[str, Area]
 
     def area(self, area: str) -> list[NotebookView]:
         """Runbooks first, then notebooks, by title."""
@@ -305,10 +289,6 @@ def _over_releases(output: Mapping[str, Any]) -> bool:
     data = output.get("data")
     seen = data.get(MATRIX) if isinstance(data, dict) else None
     return isinstance(seen, dict) and "release" in str(seen.get("over"))
-
-
-def area_title(area: str) -> str:
-    return AREAS.get(area, (area.replace("-", " ").capitalize(), ""))[0]
 
 
 def ordered(hosts: Iterable[HostView]) -> tuple[HostView, ...]:
