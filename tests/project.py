@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,26 @@ def runbook(*cells: Any, parameters: str = "", **kb: Any) -> Any:
     return notebook(*cells, parameters=f"{MODE}\n{parameters}".strip(), **kb)
 
 
+def cases(broken: Iterable[Any] = (), flips: Iterable[Any] = ()) -> str:
+    """The text of a cases.toml; a flip is one `claim` and what it `becomes`."""
+
+    def toml(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{key} = {toml(inner)}" for key, inner in value.items()) + "}"
+        return json.dumps(value)
+
+    worlds = [
+        {key: value for key, value in case.items() if key != "claim"}
+        | {"becomes": {case["claim"]: case["becomes"]}}
+        for case in flips
+    ]
+    return "\n".join(
+        "\n".join([f"[[{name}]]", *(f"{key} = {toml(value)}" for key, value in case.items()), ""])
+        for name, found in (("broken", broken), ("flips", worlds))
+        for case in found
+    )
+
+
 def tree(root: Path) -> str:
     """A hash of all that lies below ``root``: names, kinds, owners, modes, times, contents."""
     total = hashlib.sha256()
@@ -74,11 +95,21 @@ class Project:
         self.state = root / "state"  # where runbooks keep originals
 
     def add(self, path: str, nb: Any) -> Path:
-        """Store a notebook at ``path``, relative to the root."""
+        """Store a notebook at ``path``, relative to the root, and its cases where they belong."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
+        kb = nb.metadata.get("kb")
+        kept = {name: kb.pop(name) for name in ("broken", "flips") if name in (kb or {})}
+        if kept:
+            self.write(f"{path.removesuffix('.ipynb')}/ci/cases.toml", cases(**kept))
         nbformat.write(nb, target)
         return target
+
+    def write(self, path: str, text: str) -> None:
+        """Store a file at ``path``, relative to the root."""
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text, encoding="utf-8")
 
     def claims(self, text: str) -> None:
         """Write docs/claims/a1.yml."""

@@ -4,15 +4,17 @@ import copy
 import difflib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from kb.proof import catalog
+from kb.proof import catalog, lint
 from kb.proof.catalog import Notebook
 from kb.proof.format import canonical
-from rules import RULES
-from shell import check_cells
+from kb.proof.lint.rules import AREA_RULES, RULES
+from kb.proof.lint.shell import check_cells, check_setups
 
 ROOT = Path(__file__).parents[2]
 # What people start from must pass as it stands, so the templates are notebooks to every test.
@@ -27,6 +29,8 @@ def read(path: Path, directory: Path) -> Notebook:
     target = Path(path.stem, "area", "name.ipynb")
     (directory / target).parent.mkdir(parents=True)
     shutil.copy(ROOT / path, directory / target)
+    if (ROOT / path).with_suffix("").is_dir():
+        shutil.copytree((ROOT / path).with_suffix(""), (directory / target).with_suffix(""))
     return catalog.read(directory, target)
 
 
@@ -50,7 +54,13 @@ def test_style(path: Path, rule: Callable, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_bash(path: Path, tmp_path: Path) -> None:
-    problems = list(check_cells(read(path, tmp_path), tmp_path))
+    notebook = read(path, tmp_path)
+    problems = [*check_cells(notebook), *check_setups(notebook)]
+    assert not problems, "\n".join(problems)
+
+
+def test_areas() -> None:
+    problems = list(lint.check_areas(ROOT))
     assert not problems, "\n".join(problems)
 
 
@@ -142,6 +152,14 @@ def edit_link(cells: list[dict]) -> None:
     named(cells, "title")["source"] += ["See [the other](../no-such.ipynb#steps)."]
 
 
+def edit_uses(cells: list[dict]) -> None:
+    named(cells, "verify-message")["source"] += ['. "$KB_HERE/shared.sh"']
+
+
+def edit_no_use(cells: list[dict]) -> None:
+    named(cells, "verify-message")["source"] += ['. "$KB_HERE/a-used.sh"']
+
+
 def named(cells: list[dict], identity: str) -> dict:
     return next(cell for cell in cells if cell["id"] == identity)
 
@@ -162,6 +180,8 @@ def named(cells: list[dict], identity: str) -> dict:
         ("magics_in_their_sections", edit_magic_misplaced, "belongs under `## Verify`"),
         ("magics_in_their_sections", edit_bang, "no %%rollback cell"),
         ("preflights_can_fail", edit_preflight, "`write`: no case makes this preflight fail"),
+        ("uses_are_named", edit_uses, 'add "shared.sh" to `uses` in the metadata'),
+        ("uses_are_named", edit_no_use, "`uses` names used.sh, and no cell and no file"),
         ("changes_are_declared", edit_changes, "`write`: an %%apply cell begins with"),
         ("short_cells", edit_length, "lines (at most 45)"),
         ("ids_mean_something", edit_id, "`0f3ac91b` needs an id"),
@@ -173,10 +193,14 @@ def named(cells: list[dict], identity: str) -> dict:
         ),
     ],
 )
-def test_each_rule_can_fail(rule: str, edit: Callable, says: str) -> None:
+def test_each_rule_can_fail(rule: str, edit: Callable, says: str, tmp_path: Path) -> None:
     content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
+    content["metadata"]["kb"]["uses"] = ["used.sh"]
     edit(content["cells"])
-    notebook = Notebook(ROOT, Path("runbooks/area/name.ipynb"), content)
+    for name in ("used.sh", "shared.sh"):
+        (tmp_path / "runbooks/area").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runbooks/area" / name).touch()
+    notebook = Notebook(tmp_path, Path("runbooks/area/name.ipynb"), content)
     problems = [problem for check in RULES if check.__name__ == rule for problem in check(notebook)]
     assert any(says in problem for problem in problems), problems
 
@@ -186,10 +210,94 @@ def test_every_rule_is_shown_to_fail() -> None:
     assert shown == {rule.__name__ for rule in RULES}
 
 
-def test_shellcheck_names_notebook_cell_and_line(tmp_path: Path) -> None:
+@pytest.fixture
+def area(tmp_path: Path) -> Path:
+    """The root of a project with one runbook in which nothing is amiss."""
+    notebook = read(TEMPLATES["runbooks"], tmp_path)
+    text = (ROOT / "ci/templates/area.toml").read_text(encoding="utf-8")
+    (tmp_path / "runbooks/area/area.toml").write_text(text, encoding="utf-8")
+    assert list(lint.check(tmp_path, [notebook.path])) == []
+    assert list(lint.check_areas(tmp_path)) == []
+    return tmp_path
+
+
+def test_an_area_must_be_described(area: Path) -> None:
+    (area / "runbooks/area/area.toml").unlink()
+    (problem,) = lint.check_areas(area)
+    assert problem.startswith("runbooks/area/area.toml is missing: write in it")
+
+
+def test_a_file_must_be_somebodys(area: Path) -> None:
+    (area / "runbooks/area/name.prepare.sh").touch()
+    (problem,) = lint.check_areas(area)
+    assert problem == (
+        "runbooks/area/name.prepare.sh: is no notebook's: move it into the folder NAME/ of the one"
+        ' that it belongs to, or name it there, "uses": ["name.prepare.sh"]'
+    )
+    assert len(AREA_RULES) == 2  # each of them is shown to fail above
+
+
+def test_shellcheck_names_notebook_cell_and_line() -> None:
     content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
     named(content["cells"], "verify-message")["source"][1:] = ["cat $path\n", "echo $nothing"]
     notebook = Notebook(ROOT, Path("runbooks/area/name.ipynb"), content)
-    problems = "\n".join(check_cells(notebook, tmp_path))
+    problems = "\n".join(check_cells(notebook))
     assert "runbooks/area/name.ipynb: cell `verify-message`, line 2: Double quote" in problems
     assert "line 3: nothing is referenced but not assigned" in problems
+
+
+CASE = '[[broken]]\ncell = "preflight-directory"\nmessage = "x"\n'
+GOOD = f"{CASE}setup = '''\ncat \"$KB_FIXTURES\"\n'''\n"
+
+
+@pytest.mark.parametrize(
+    ("setup", "line"),
+    [
+        ("setup = '''\ntrue\ncat $HOME\n'''\n", 12),
+        ("setup = '''true\ncat $HOME\n'''\n", 11),
+        ('parameters.path = "/x"\nsetup = "cat $HOME"\n', 11),
+    ],
+)
+def test_shellcheck_sees_the_setups_of_cases(area: Path, setup: str, line: int) -> None:
+    place = "runbooks/area/name/ci/cases.toml"
+    (area / place).write_text(GOOD + CASE + setup, encoding="utf-8")
+    (problem,) = lint.check(area, [Path("runbooks/area/name.ipynb")])
+    assert problem == (
+        f"{place}:{line}: Double quote to prevent globbing and word splitting. (SC2086)\n"
+        "    cat $HOME"
+    )
+
+
+def test_shellcheck_sees_the_scripts_of_a_notebook(area: Path) -> None:
+    (area / "runbooks/area/name/ci/prepare.sh").write_text("#!/bin/bash\ncat $1\n")
+    (problem,) = lint.check(area, [Path("runbooks/area/name.ipynb")])
+    assert problem.startswith("runbooks/area/name/ci/prepare.sh:2: Double quote to prevent")
+
+
+def lint_command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "kb.proof.lint", *arguments]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+
+
+def test_lint_is_a_command(area: Path) -> None:
+    done = lint_command(area)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    (area / "runbooks/area/lost.sh").touch()
+    done = lint_command(area)
+    assert done.returncode == 1
+    assert done.stdout.startswith("runbooks/area/lost.sh: is no notebook's")
+    assert lint_command(area, "runbooks/area/name.ipynb").returncode == 0
+    (area / "runbooks/area/name.ipynb").write_text("{")
+    done = lint_command(area)
+    assert done.returncode == 1
+    assert len(done.stdout.splitlines()) == 1  # once, though the areas need it, too
+    assert "not a notebook: broken JSON" in done.stdout
+
+
+def test_lint_of_what_is_no_notebook(area: Path) -> None:
+    done = lint_command(area, "README.md")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: README.md is not a notebook of this repository: name it as"
+        " runbooks/AREA/NAME.ipynb or notebooks/AREA/NAME.ipynb, in the repository's root\n"
+    )

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from kb.proof.lint.shell import check_scripts, is_shell
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from shell import check_scripts
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -48,11 +48,6 @@ def test_shell_scripts(tracked: list[Path]) -> None:
     assert Path("ci/setup.sh") in scripts
     problems = list(check_scripts(ROOT, scripts))
     assert not problems, "\n".join(problems)
-
-
-def is_shell(path: Path) -> bool:
-    with path.open("rb") as file:
-        return path.suffix == ".sh" or bool(re.match(rb"#!.*\b(ba)?sh\b", file.readline()))
 
 
 # Written in two halves, so that this file does not break its own rule.

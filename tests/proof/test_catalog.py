@@ -13,12 +13,17 @@ from project import Project, code, notebook, runbook, text
 PATH = Path("runbooks/area/name.ipynb")
 
 
-def refused(project: Project, path: Path = PATH) -> str:
+def refused_as(project: Project, path: Path = PATH) -> str:
     with pytest.raises(catalog.CatalogError) as caught:
         catalog.read(project.root, path)
     says = str(caught.value)
-    assert says.startswith(f"{path}:")
     assert "\n" not in says
+    return says
+
+
+def refused(project: Project, path: Path = PATH) -> str:
+    says = refused_as(project, path)
+    assert says.startswith(f"{path}:")
     return says.removeprefix(f"{path}:").strip()
 
 
@@ -28,27 +33,84 @@ def test_a_good_runbook_is_read(project: Project) -> None:
         parameters='prefix: str = "/opt"  # where to',
         needs=["root"],
         timeout=5,
-        broken=[{"cell": "back", "says": "x"}],
+        uses=["shared.txt", "ci/release.sh"],
+        not_restored={"/var/log/**": "logs stay"},
+        broken=[{"cell": "back", "message": "x"}],
     )
+    for file in ("name/a.unit", "name/ci/prepare.sh", "shared.txt", "ci/release.sh"):
+        project.write(f"runbooks/area/{file}", "")
+    for file in ("name.unit", "other.txt", "other/a.unit", "area.toml"):  # nobody's, or another's
+        project.write(f"runbooks/area/{file}", "")
     project.add(str(PATH), nb)
-    (project.root / "runbooks/area/name.unit").touch()
-    (project.root / "runbooks/area/shared.txt").touch()
-    (project.root / "runbooks/area/other.ipynb").touch()
-    (project.root / "runbooks/area/other.txt").touch()
     found = catalog.read(project.root, PATH)
     assert (found.kind, found.area, found.name) == ("runbooks", "area", "name")
     assert (found.title, found.summary) == ("A small one", "It is made for a test.")
     assert [p.name for p in found.parameters] == ["mode", "prefix"]
     assert found.needs == ["root"]
     assert found.stages == ("plan", "apply", "again", "rollback", "broken")
-    assert [path.name for path in found.files] == ["name.unit", "shared.txt"]
+    assert found.prepare == Path("runbooks/area/name/ci/prepare.sh")
+    assert found.not_restored == {"/var/log/**": "logs stay"}
+    files = [str(path.relative_to("runbooks/area")) for path in found.files]
+    own = ["name/a.unit", "name/ci/cases.toml", "name/ci/prepare.sh"]
+    assert files == ["ci/release.sh", *own, "shared.txt"]
+    assert [path.name for path in found.beside] == ["a.unit", "shared.txt"]
 
 
-def test_stages_that_nothing_declares_are_left_out(project: Project) -> None:
+def test_what_nothing_declares_is_left_out(project: Project) -> None:
     project.add(str(PATH), runbook())
     project.add("notebooks/area/name.ipynb", notebook())
     found = {nb.kind: nb.stages for nb in catalog.find(project.root)}
     assert found == {"runbooks": ("plan", "apply", "again", "rollback"), "notebooks": ("run",)}
+    nb = catalog.read(project.root, PATH)
+    assert (nb.files, nb.prepare, nb.not_restored) == ([], None, {})
+    assert (nb.broken, nb.flips) == ([], [])
+
+
+def test_the_earlier_names_can_be_read(project: Project) -> None:
+    nb = runbook(leaves={"/x": "y"}, broken=[{"cell": "title", "says": "x"}])
+    project.add(str(PATH), nb)
+    found = catalog.read(project.root, PATH)
+    assert found.not_restored == {"/x": "y"}
+    assert found.broken == [{"cell": "title", "says": "x"}]
+
+
+def test_a_world_has_a_case_for_each_of_its_claims(project: Project) -> None:
+    settles = code("look", "settle('a1-user', x)\nsettle('a1-host', x)")
+    path = Path("notebooks/area/name.ipynb")
+    project.add(str(path), notebook(settles, parameters='user: str = "x"  # who'))
+    project.write(
+        "notebooks/area/name/ci/cases.toml",
+        "[[flips]]\n"
+        'becomes.a1-user = "refuted"\n'
+        'becomes.a1-host = "unsettled"\n'
+        'parameters.user = "me"\n'
+        "setup = '''\n"
+        "echo '[[flips]]'\n"
+        "'''\n"
+        "\n"
+        "[[flips]]\n"
+        'becomes.a1-user = "outdated"\n'
+        'setup = "true"\n',
+    )
+    found = catalog.read(project.root, path)
+    world = {"parameters": {"user": "me"}, "setup": "echo '[[flips]]'\n"}
+    assert found.flips == [
+        {"claim": "a1-user", "becomes": "refuted", **world},
+        {"claim": "a1-host", "becomes": "unsettled", **world},
+        {"claim": "a1-user", "becomes": "outdated", "setup": "true"},
+    ]
+    assert [(setup.line, setup.text) for setup in found.cases.setups] == [
+        (6, "echo '[[flips]]'\n"),
+        (11, "true"),
+    ]
+    assert found.stages == ("run", "flip")
+
+
+def test_a_notebook_that_takes_the_name_of_the_areas_own_files(project: Project) -> None:
+    path = Path("runbooks/area/ci.ipynb")
+    project.add(str(path), runbook())
+    says = "choose another name: runbooks/area/ci is for CI's own files"
+    assert refused(project, path) == says
 
 
 @pytest.mark.parametrize(
@@ -92,16 +154,29 @@ def test_a_file_that_is_not_there(project: Project) -> None:
         ({"needs": ["rot"]}, "metadata kb: unknown need `rot`; did you mean `root`? (known: root,"),
         ({"needs": ["xyz"]}, "metadata kb: unknown need `xyz` (known: root, network, systemd,"),
         ({"needs": [["root"]]}, "metadata kb: unknown need `['root']`"),
-        ({"needs": [], "flips": []}, "metadata kb: `flips` is for notebooks only"),
-        ({"needs": [], "broken": ["x"]}, "metadata kb: broken case 1 must be an object"),
-        ({"needs": [], "broken": [{"cell": "title"}]}, "metadata kb: broken case 1: `says` is"),
         (
-            {"needs": [], "broken": [{"cell": "titel", "says": "x"}]},
-            "metadata kb: broken case 1: there is no cell `titel`",
+            {"needs": [], "flips": []},
+            "metadata kb: `flips` does not stand here: write runbooks/area/name/ci/cases.toml",
         ),
         (
-            {"needs": [], "broken": [{"cell": "title", "says": "x", "set-up": "x"}]},
-            "metadata kb: broken case 1: unknown key `set-up`; did you mean `setup`?",
+            {"needs": [], "prepare": "x.sh"},
+            "metadata kb: `prepare` does not stand here: write runbooks/area/name/ci/prepare.sh",
+        ),
+        (
+            {"needs": [], "leaves": {}, "not_restored": {}},
+            "metadata kb: `not_restored` and `leaves` are one thing: keep `not_restored`",
+        ),
+        (
+            {"needs": [], "uses": ["nothing.sh"]},
+            "metadata kb: `uses` names `nothing.sh`, which is no file in runbooks/area",
+        ),
+        (
+            {"needs": [], "uses": ["name/own.sh"]},
+            "metadata kb: `uses` names `name/own.sh`, which is its own: leave it out",
+        ),
+        (
+            {"needs": [], "uses": ["../other/x.sh"]},
+            "metadata kb: `uses` takes names of files below runbooks/area, not `../other/x.sh`",
         ),
     ],
 )
@@ -111,8 +186,74 @@ def test_bad_metadata(project: Project, metadata: Any, says: str) -> None:
         del nb.metadata["kb"]
     else:
         nb.metadata["kb"] = metadata
-    project.add(str(PATH), nb)
+    path = project.root / PATH
+    path.parent.mkdir(parents=True)
+    nbformat.write(nb, path)
     assert refused(project).startswith(says)
+
+
+def test_a_notebook_restores_everything(project: Project) -> None:
+    path = Path("notebooks/area/name.ipynb")
+    project.add(str(path), notebook(not_restored={}))
+    assert refused(project, path) == "metadata kb: `not_restored` is for runbooks only"
+
+
+GOOD = '[[broken]]\ncell = "title"\nmessage = "x"\n\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[[broken]\n", " not TOML: Expected ']]' at the end of an array declaration (at line 1"),
+        (b"\xff", " not TOML: the file is not UTF-8 text"),
+        ("[[brokn]]\n", " unknown key `brokn`; did you mean `broken`? (known: broken, flips)"),
+        ("[broken]\n", " `broken` must be of type list"),
+        ("[[flips]]\n", " `flips` is for notebooks only"),
+        ('broken = ["x"]', "1: broken case 1 must be a table: begin it with [[broken]]"),
+        (GOOD + '[[broken]]\ncell = "title"', "5: broken case 2: `message` is missing"),
+        (GOOD + '[[broken]]\nmessage = "x"', "5: broken case 2: `cell` is missing"),
+        ('[[broken]]\ncell = "title"\nmessage = " "', "1: broken case 1: `message` is missing"),
+        ("[[broken]]\ncell = 5", "1: broken case 1: `cell` must be of type str"),
+        (
+            GOOD + 'says = "x"',
+            "1: broken case 1: `message` and `says` are one thing: keep `message`",
+        ),
+        (
+            GOOD.replace("title", "titel"),
+            "1: broken case 1: there is no cell `titel`; did you mean `title`? (known: title,",
+        ),
+        (
+            GOOD + 'set-up = "x"',
+            "1: broken case 1: unknown key `set-up`; did you mean `setup`? (known: cell, message,",
+        ),
+        (
+            GOOD + "parameters.moed = 1",
+            "1: broken case 1: unknown parameter `moed`; did you mean `mode`? (known: mode)",
+        ),
+    ],
+)
+def test_bad_cases(project: Project, text: str | bytes, says: str) -> None:
+    project.add(str(PATH), runbook())
+    path = project.root / "runbooks/area/name/ci/cases.toml"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert refused_as(project).startswith(f"runbooks/area/name/ci/cases.toml:{says}")
+
+
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [
+        ("", '`becomes` is missing: write becomes.CLAIM = "refuted"'),
+        ('becomes.a1-usr = "refuted"', "no cell settles `a1-usr`; did you mean `a1-user`?"),
+        ('becomes.a1-user = "refutd"', "`a1-user` cannot become `refutd`; did you mean `refuted`?"),
+    ],
+)
+def test_bad_flips(project: Project, case: str, says: str) -> None:
+    path = Path("notebooks/area/name.ipynb")
+    project.add(str(path), notebook(code("look", "settle('a1-user', x)")))
+    project.write("notebooks/area/name/ci/cases.toml", f"[[flips]]\n{case}")
+    where = "notebooks/area/name/ci/cases.toml:1: flips case 1:"
+    assert refused_as(project, path).startswith(f"{where} {says}")
 
 
 def test_two_cells_with_one_id(project: Project) -> None:

@@ -87,7 +87,7 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 def lived(project: Project, path: str = RUNBOOK, **kb: Any) -> Life:
     """The life of a small runbook or notebook on a host that is not there."""
     if path == RUNBOOK:
-        nb = runbook(code("step", "%%apply x\ntrue"), **kb)
+        nb = runbook(code("step", "%%apply x\ntrue"), parameters='name: str = ""  # any', **kb)
     else:
         nb = notebook(code("user", 'settle("a1-user", confirmed=same(1, 1))'), **kb)
         project.claims(CLAIM)
@@ -167,7 +167,7 @@ def test_what_happens_on_the_host(
         (StageError("ci/fixtures/go failed: no"), "ci/fixtures/go failed: no"),
         (
             Session(passes, prepares=(3, "", "no room")),
-            "x.prepare.sh failed with status 3: no room",
+            "prepare.sh failed with status 3: no room",
         ),
     ],
 )
@@ -175,7 +175,8 @@ def test_a_host_that_cannot_be_made(
     starts: Any, says: str, project: Project, sessions: list[Any]
 ) -> None:
     sessions.append(starts)
-    lived(project, prepare="x.prepare.sh").run("apply", "key")
+    project.write("runbooks/a/x/ci/prepare.sh", "exit 3\n")
+    lived(project).run("apply", "key")
     run = stored(project, RUNBOOK, "apply")
     assert run.error.endswith(says)
     assert [cell["id"] for cell in run.content["cells"]][-1] == "step"  # what was to run
@@ -294,15 +295,14 @@ def test_cases_decide_and_not_what_their_last_run_did(
             outcome.error = {"cell": "step", "message": 'preflight "x" stopped: no room'}
 
     cases = [
-        {"cell": "step", "parameters": {"disk": "full"}, "says": "no room"},
-        {"cell": "step", "parameters": {"disk": "empty"}, "says": "no room"},
+        {"cell": "step", "parameters": {"name": "full"}, "says": "no room"},
+        {"cell": "step", "parameters": {"name": "empty"}, "says": "no room"},
     ]
     sessions.append(Session(does))
     lived(project, broken=cases).run("broken", "key")
     run = stored(project, RUNBOOK, "broken")
     assert run.error == "cell `step` should say `no room`, but: nothing failed (cell `step`)"
     assert [case["passed"] for case in run.metadata["broken"]] == [True, False]
-    project.add(RUNBOOK, runbook(code("step", "%%apply x\ntrue"), broken=cases[:1]))
     sessions.append(Session(does))
     lived(project, broken=cases[:1]).run("broken", "key")
     assert stored(project, RUNBOOK, "broken").passed

@@ -24,6 +24,7 @@ from project import Project, code, runbook, text
 PATH = Path("runbooks/area/name.ipynb")
 HOST = {"kind": "docker", "base": "debian:13"}
 WEEK = datetime.timedelta(days=7)
+USES = ["shared.sh"]
 
 
 def now(back: datetime.timedelta = datetime.timedelta()) -> str:
@@ -31,7 +32,7 @@ def now(back: datetime.timedelta = datetime.timedelta()) -> str:
 
 
 def made(project: Project, prose: str = "prose", source: str = "true", **kb_: Any) -> Any:
-    nb = runbook(text("prose", prose), code("step", f"%%apply x\n{source}"), **kb_)
+    nb = runbook(text("prose", prose), code("step", f"%%apply x\n{source}"), uses=USES, **kb_)
     project.add(str(PATH), nb)
     return catalog.read(project.root, PATH)
 
@@ -61,9 +62,15 @@ def is_fresh(notebook: Any, **more: Any) -> bool:
 
 
 @pytest.fixture
+def project(project: Project) -> Project:
+    project.write("runbooks/area/shared.sh", "one")
+    return project
+
+
+@pytest.fixture
 def stored(project: Project) -> Any:
-    (project.root / PATH).parent.mkdir(parents=True)
-    (project.root / "runbooks/area/name.unit").write_text("one")
+    project.write("runbooks/area/name/a.unit", "one")
+    project.write("runbooks/area/name/ci/prepare.sh", "true")
     notebook = made(project)
     records.store(notebook, "debian-13", "apply", content(notebook))
     return notebook
@@ -84,24 +91,31 @@ def edit_code(project: Project) -> Any:
 
 
 def edit_parameters(project: Project) -> Any:
-    nb = runbook(text("prose", "prose"), code("step", "%%apply x\ntrue"))
+    nb = runbook(text("prose", "prose"), code("step", "%%apply x\ntrue"), uses=USES)
     nb.metadata["kb"]["parameters"] = {"prefix": "/srv"}
     project.add(str(PATH), nb)
     return catalog.read(project.root, PATH)
 
 
-def edit_file_beside(project: Project) -> Any:
-    (project.root / "runbooks/area/name.unit").write_text("two")
-    return made(project)
+@pytest.mark.parametrize(
+    ("file", "fresh"),
+    [
+        ("name/a.unit", False),
+        ("name/more/new", False),
+        ("name/ci/prepare.sh", False),
+        ("name/ci/cases.toml", False),
+        ("shared.sh", False),
+        ("other.sh", True),
+        ("other/b.unit", True),
+        ("area.toml", True),
+    ],
+)
+def test_an_edit_of_a_file(project: Project, stored: Any, file: str, fresh: bool) -> None:
+    project.write(f"runbooks/area/{file}", "# two\n")
+    assert is_fresh(made(project)) is fresh
 
 
-def add_file_beside(project: Project) -> Any:
-    (project.root / "runbooks/area/name").mkdir()
-    (project.root / "runbooks/area/name/more").touch()
-    return made(project)
-
-
-@pytest.mark.parametrize("edit", [edit_code, edit_parameters, edit_file_beside, add_file_beside])
+@pytest.mark.parametrize("edit", [edit_code, edit_parameters])
 def test_an_edit_that_matters(
     project: Project, stored: Any, edit: Callable[[Project], Any]
 ) -> None:

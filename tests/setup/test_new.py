@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from kb.proof import catalog
+from kb.proof import areas, catalog, lint
 from kb.proof.new import NewError, create
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +40,25 @@ def test_it_lives_through_all_stages(checkout: Path, kind: str) -> None:
     assert stages[kind] in done.stdout
 
 
-@pytest.mark.parametrize("name", ["", "install", "go/install", "runbooks/go/Install", "docs/go/x"])
+@pytest.mark.parametrize("kind", catalog.KINDS)
+def test_nothing_is_amiss_in_it_or_in_its_new_area(checkout: Path, kind: str) -> None:
+    path = create(checkout, f"{kind}/some-example/hello-world")
+    assert areas.find(checkout)["some-example"].title == "Some example"
+    assert list(lint.check(checkout, [path])) == []
+    assert list(lint.check_areas(checkout)) == []
+
+
+def test_a_known_area_keeps_what_is_said_of_it(checkout: Path) -> None:
+    first = create(checkout, "runbooks/example/one")
+    said = checkout / first.parent / "area.toml"
+    said.write_text(said.read_text().replace("Example", "An example"))
+    create(checkout, "notebooks/example/two")
+    assert areas.find(checkout)["example"].title == "An example"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "install", "go/install", "runbooks/go/Install", "docs/go/x", "runbooks/go/ci"]
+)
 def test_a_name_of_another_form(checkout: Path, name: str) -> None:
     with pytest.raises(NewError, match=f"'{name}' is no name for a notebook: say runbooks/AREA"):
         create(checkout, name)

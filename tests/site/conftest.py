@@ -99,9 +99,11 @@ def write_runbook(project: Project) -> None:
             code("rollback", "%%rollback Put everything back\nkb-restore"),
         ],
         needs=["root"],
-        broken=[{"cell": "preflight-space", "says": "make room"}],
     )
-    project.write("runbooks/go/install.prepare.sh", "true\n")
+    case = '[[broken]]\ncell = "preflight-space"\nmessage = "make room"\n'
+    project.write("runbooks/go/install/ci/cases.toml", case)
+    project.write("runbooks/go/install/ci/prepare.sh", "true\n")
+    project.write("runbooks/go/install/lib.sh", "true\n")
     outputs = {
         "preflight-space": [stream("Avail\n20000\n")],
         "download": [stream("10%\r100%\nchanged: fetched the gopherarchive\n")],

@@ -132,6 +132,9 @@ class Project:
     def notebook(self, path: str, cells: Iterable[Cell], **kb: Any) -> None:
         """Writes a notebook; `kb` is its metadata block."""
         self.cells[path] = list(cells)
+        area = Path(path).parts[1]
+        said = f'title = "{area.upper()}"\nsentence = "All on {area}."\nowner = "@maintainers"\n'
+        self.write(f"runbooks/{area}/area.toml", said)
         self.write(path, document(self.cells[path], kb={"needs": [], **kb}))
 
     def run(

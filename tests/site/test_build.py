@@ -46,6 +46,18 @@ def test_every_notebook_has_a_page_and_a_download(project: Project, site: Path) 
         assert download.read_bytes() == (project.root / path).read_bytes()
 
 
+def test_what_a_person_needs_is_published_and_nothing_of_ci(site: Path) -> None:
+    folder = site / "runbooks/go/install"
+    assert (folder / "lib.sh").is_file()
+    assert not (folder / "ci").exists()
+
+
+def test_an_area_is_called_what_its_file_says(project: Project) -> None:
+    page = words(html(project.root, "areas/go"))
+    assert "GO" in page and "All on go." in page and "answers for this area: @maintainers" in page
+    assert "<strong>GO</strong>" in html(project.root, "")
+
+
 def test_the_head_says_result_time_host_and_versions(project: Project) -> None:
     page = html(project.root, RUNBOOK)
     head = words(page.split('class="kb-head"')[1].split('id="before-you-start"')[0])
@@ -320,6 +332,7 @@ def test_a_picture_attached_to_prose_is_a_file(empty: Project) -> None:
         ({"docs/claims/b1.yml": [claim("b1-y")]}, "no notebook settles `b1-y`"),
         ({"docs/more.md": "# More\n\n<!-- kb:weather -->\n"}, "nothing fills <!-- kb:weather -->"),
         ({"ci/hosts.toml": "debian"}, "ci/hosts.toml: not TOML"),
+        ({"runbooks/go/area.toml": ""}, "runbooks/go/area.toml: `title` is missing"),
     ],
 )
 def test_bad_input_is_answered_in_one_sentence(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kb.proof import cases, tables
 from kb.proof.stages import STAGES
 from kb.runtime import parameters
 from kb.runtime.record import code_hash, source
@@ -29,25 +28,24 @@ NEEDS = (
 KINDS = ("runbooks", "notebooks")
 MAGIC = re.compile(r"%%(preflight|apply|verify|rollback|observe)[ \t]*(.*)")
 SETTLES = re.compile(r"""\bsettle\(\s*(['"])([^'"]+)\1""")
-# Keys of the metadata: name to type, and for which kind of file.
-KEYS: dict[str, tuple[type | tuple[type, ...], str]] = {
-    "needs": (list, "both"),
-    "timeout": ((int, float), "both"),
-    "cell_timeout": ((int, float), "both"),
-    "fixtures": (list, "both"),
-    "prepare": (str, "both"),
-    "parameters": (dict, "both"),
-    "leaves": (dict, "runbooks"),
-    "broken": (list, "runbooks"),
-    "flips": (list, "notebooks"),
+# Keys of the metadata: name to type.
+KEYS: dict[str, tables.Kinds] = {
+    "needs": list,
+    "timeout": (int, float),
+    "cell_timeout": (int, float),
+    "fixtures": list,
+    "parameters": dict,
+    "uses": list,
+    "not_restored": dict,
+    "leaves": dict,  # the earlier name of `not_restored`
 }
-CASE_KEYS = {
-    "broken": {"cell": True, "says": True, "parameters": False, "setup": False},
-    "flips": {"claim": True, "becomes": True, "parameters": False, "setup": False},
-}
+FOR_RUNBOOKS = ("not_restored", "leaves")
+# What stands in NAME/ci, where shellcheck and people find it, and not in the metadata.
+MOVED = {"prepare": "prepare.sh", "broken": "cases.toml", "flips": "cases.toml"}
+CI = "ci"  # the folder of what never runs on a person's host, of a notebook or of an area
 
 
-class CatalogError(Exception):
+class CatalogError(tables.TableError):
     """A notebook that cannot be used. One sentence with file and place."""
 
 
@@ -86,19 +84,42 @@ class Notebook:
         return list(self.metadata["needs"])
 
     @property
-    def leaves(self) -> dict[str, str]:
-        """Paths that a rollback does not restore, with the reason."""
-        return dict(self.metadata.get("leaves", {}))
+    def not_restored(self) -> dict[str, Any]:
+        """What a rollback leaves on purpose: pattern of paths to reason."""
+        return dict(self.metadata.get("not_restored") or self.metadata.get("leaves") or {})
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its own files, relative to the root; it need not be there."""
+        return self.path.with_suffix("")
+
+    @property
+    def prepare(self) -> Path | None:
+        """The script that makes CI's fresh host into one that people have, if there is one."""
+        path = self.folder / CI / "prepare.sh"
+        return path if (self.root / path).is_file() else None
+
+    @cached_property
+    def cases(self) -> cases.Cases:
+        """What must fail and what must flip. Raises :class:`~kb.proof.tables.TableError`."""
+        return cases.read(
+            self.root,
+            self.folder / CI / "cases.toml",
+            kind=self.kind,
+            cells=[cell["id"] for cell in self.cells],
+            claims=self.settles,
+            parameters=[parameter.name for parameter in self.parameters],
+        )
 
     @property
     def broken(self) -> list[dict[str, Any]]:
-        """The cases in which a preflight must fail."""
-        return list(self.metadata.get("broken", []))
+        """The cases that make a cell fail: `cell`, `says`, and `parameters` or a `setup`."""
+        return self.cases.broken
 
     @property
     def flips(self) -> list[dict[str, Any]]:
-        """The cases in which a verdict must become another."""
-        return list(self.metadata.get("flips", []))
+        """The changed worlds: `claim`, what it `becomes`, and `parameters` or a `setup`."""
+        return self.cases.flips
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -136,20 +157,21 @@ class Notebook:
             for _, claim in SETTLES.findall(source(cell))
         }
 
+    @property
+    def uses(self) -> list[Path]:
+        """The files of its area that it shares with others, relative to the root."""
+        return [self.path.parent / name for name in self.metadata.get("uses", [])]
+
     @cached_property
     def files(self) -> list[Path]:
-        """The files beside it that are its own or its area's, relative to the root, sorted."""
-        directory = self.path.parent
-        names = os.listdir(self.root / directory)  # noqa: PTH208 - Path costs seconds for hundreds
-        notebooks = {name.removesuffix(".ipynb") for name in names if name.endswith(".ipynb")}
-        others = (notebooks - {self.name}) | {"__pycache__", ""}  # "": hidden files
-        own = [name for name in names if name.split(".")[0] not in others]
-        return sorted(
-            path.relative_to(self.root)
-            for name in own
-            for path in files_below(self.root / directory / name)
-            if path.suffix != ".ipynb"
-        )
+        """Its own files and those that it uses, relative to the root, sorted."""
+        own = files_below(self.root / self.folder)
+        return sorted({*(path.relative_to(self.root) for path in own), *self.uses})
+
+    @property
+    def beside(self) -> list[Path]:
+        """Those of its files that a person's host needs, too."""
+        return [path for path in self.files if not for_ci(path)]
 
     @cached_property
     def fixture_files(self) -> list[Path]:
@@ -179,6 +201,11 @@ def files_below(path: Path) -> Iterator[Path]:
             yield from files_below(below)
 
 
+def for_ci(path: Path) -> bool:
+    """Whether a file of an area is one that never runs on a person's host."""
+    return CI in path.parts[2:-1]
+
+
 def find(root: Path) -> list[Notebook]:
     """Every runbook and notebook below ``root``, sorted by path. Raises :class:`CatalogError`."""
     return [read(root, path) for path in paths(root)]
@@ -193,6 +220,8 @@ def paths(root: Path) -> Iterator[Path]:
 
 def read(root: Path, path: Path) -> Notebook:
     """Read one notebook and check its metadata. Raises :class:`CatalogError`."""
+    if path.stem == CI:
+        raise CatalogError(f"{path}: choose another name: {path.parent}/{CI} is for CI's own files")
     try:
         content = json.loads((root / path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -207,12 +236,16 @@ def read(root: Path, path: Path) -> Notebook:
     if not isinstance(content, dict) or not isinstance(content.get("cells"), list):
         raise CatalogError(f"{path}: not a notebook: it has no list of cells")
     _check_cells(path, content["cells"])
-    _check_metadata(path, content)
+    _check_metadata(root, path, content)
     notebook = Notebook(root, path, content)
     try:
         notebook.parameters  # noqa: B018 - reading them checks them
     except parameters.ParameterError as error:
         raise CatalogError(f"{path}: {error}") from None
+    try:
+        notebook.cases  # noqa: B018 - the same
+    except tables.TableError as error:
+        raise CatalogError(str(error)) from None
     return notebook
 
 
@@ -232,43 +265,41 @@ def _check_cells(path: Path, cells: list[Any]) -> None:
         raise CatalogError(f"{path}: the first cell must be text: `# Title` and one paragraph")
 
 
-def _check_metadata(path: Path, content: dict[str, Any]) -> None:
-    metadata = content.get("metadata", {})
-    kb = metadata.get("kb")
+def _check_metadata(root: Path, path: Path, content: dict[str, Any]) -> None:
+    kb = content.get("metadata", {}).get("kb")
     if not isinstance(kb, dict):
         raise CatalogError(f'{path}: no `kb` block in the metadata: add at least {{"needs": []}}')
     where = f"{path}: metadata kb"
-    for key, value in kb.items():
-        if key not in KEYS:
-            raise CatalogError(f"{where}: unknown key `{key}`{_near(key, KEYS)}")
-        kind, of = KEYS[key]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            names = [k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,))]
-            raise CatalogError(f"{where}: `{key}` must be of type {' or '.join(names)}")
-        if of not in ("both", path.parts[0]):
-            raise CatalogError(f"{where}: `{key}` is for {of} only")
+    for key, file in MOVED.items():
+        if key in kb:
+            place = path.with_suffix("") / CI / file
+            raise CatalogError(f"{where}: `{key}` does not stand here: write {place}")
+    try:
+        tables.check(where, kb, KEYS)
+    except tables.TableError as error:
+        raise CatalogError(str(error)) from None
+    if path.parts[0] != "runbooks":
+        for key in FOR_RUNBOOKS:
+            if key in kb:
+                raise CatalogError(f"{where}: `{key}` is for runbooks only")
+    if "not_restored" in kb and "leaves" in kb:
+        raise CatalogError(
+            f"{where}: `not_restored` and `leaves` are one thing: keep `not_restored`"
+        )
     if "needs" not in kb:
         raise CatalogError(f"{where}: `needs` is missing: list what it asks of a host, or []")
     for need in kb["needs"]:
         if need not in NEEDS:
-            raise CatalogError(f"{where}: unknown need `{need}`{_near(need, NEEDS)}")
-    ids = {cell["id"] for cell in content["cells"]}
-    for key, wanted in CASE_KEYS.items():
-        for number, case in enumerate(kb.get(key, []), 1):
-            place = f"{where}: {key} case {number}"
-            if not isinstance(case, dict):
-                raise CatalogError(f"{place} must be an object: {json.dumps(case)}")
-            for name in case:
-                if name not in wanted:
-                    raise CatalogError(f"{place}: unknown key `{name}`{_near(name, wanted)}")
-            for name, required in wanted.items():
-                if required and name not in case:
-                    raise CatalogError(f"{place}: `{name}` is missing")
-            if "cell" in case and case["cell"] not in ids:
-                raise CatalogError(f"{place}: there is no cell `{case['cell']}`")
+            raise CatalogError(f"{where}: unknown need `{need}`{tables.near(need, NEEDS)}")
+    for name in kb.get("uses", []):
+        _check_used(where, root, path, name)
 
 
-def _near(word: str, known: Any) -> str:
-    near = difflib.get_close_matches(str(word), [str(k) for k in known], n=1, cutoff=0.5)
-    meant = f"; did you mean `{near[0]}`?" if near else ""
-    return f"{meant} (known: {', '.join(known)})"
+def _check_used(where: str, root: Path, path: Path, name: Any) -> None:
+    area = path.parent
+    if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+        raise CatalogError(f"{where}: `uses` takes names of files below {area}, not `{name}`")
+    if path.with_suffix("") in (area / name).parents:
+        raise CatalogError(f"{where}: `uses` names `{name}`, which is its own: leave it out")
+    if not (root / area / name).is_file():
+        raise CatalogError(f"{where}: `uses` names `{name}`, which is no file in {area}")

@@ -197,7 +197,7 @@ class Life:
         session = self._open()
         self._execute(session, "apply")
         after = session.snapshot(applied)
-        self._judge(applied, after, self.notebook.leaves, "a second apply changed")
+        self._judge(applied, after, self.notebook.not_restored, "a second apply changed")
         said = [line for text in _outputs(self._account.nb) for line in CHANGED.findall(text)]
         if said:
             self._account.fail(f"a second apply said `{said[0]}`")
@@ -210,7 +210,7 @@ class Life:
         self._execute(session, "rollback")
         self._applied = None
         after = session.snapshot(before)
-        self._judge(before, after, self.notebook.leaves, "the rollback did not restore")
+        self._judge(before, after, self.notebook.not_restored, "the rollback did not restore")
 
     def _broken(self) -> None:
         """Each case on a host that nothing has changed: a fresh one after a setup."""
@@ -232,7 +232,7 @@ class Life:
                 if back := self._account.outcome.error:
                     results[-1] |= {"passed": False, "message": back["message"]}
             after = session.snapshot(before)
-            left = snapshots.differences(before, after, self.notebook.leaves)
+            left = snapshots.differences(before, after, self.notebook.not_restored)
             before = after
             if left:
                 said = f"and left on the host: {'; '.join(left[:5])}"
@@ -324,14 +324,13 @@ class Life:
 
     def _prepare(self, session: Session) -> dict[str, Any]:
         """Run the notebook's own preparation on the host; it may add parameters."""
-        script = self.notebook.metadata.get("prepare")
-        if not script:
+        script = self.notebook.prepare
+        if script is None:
             return {}
         if not session.disposable:
             return {}  # CI's fixtures have no place on a person's machine
-        status, output, error = session.command(
-            ["bash", "-Eeuo", "pipefail", f"{session.here}/{script}"]
-        )
+        there = f"{session.here}/{script.relative_to(self.notebook.path.parent)}"
+        status, output, error = session.command(["bash", "-Eeuo", "pipefail", there])
         if status != 0:
             raise StageError(f"{script} failed with status {status}: {_last(error or output)}")
         last = _last(output)

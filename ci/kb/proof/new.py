@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
-from kb.proof.catalog import KINDS
+from kb.proof.areas import FILE
+from kb.proof.catalog import CI, KINDS
 from kb.proof.format import canonical
 
-NAME = re.compile(rf"({'|'.join(KINDS)})/([a-z0-9]+(?:-[a-z0-9]+)*)/([a-z0-9]+(?:-[a-z0-9]+)*)")
+WORDS = "([a-z0-9]+(?:-[a-z0-9]+)*)"
+NAME = re.compile(rf"({'|'.join(KINDS)})/{WORDS}/(?!{CI}$){WORDS}")
 
 
 class NewError(Exception):
@@ -30,16 +33,26 @@ def create(root: Path, name: str) -> Path:
         )
     kind, area, stem = match.groups()
     path = Path(kind, area, f"{stem}.ipynb")
-    if (root / path).exists():
-        raise NewError(f"{path} is there already: choose another name, or edit it")
-    notebook = json.loads((root / "ci/templates" / f"{kind}.ipynb").read_text(encoding="utf-8"))
+    for place in (path, path.with_suffix("")):
+        if (root / place).exists():
+            raise NewError(f"{place} is there already: choose another name, or edit it")
+    templates = root / "ci/templates"
+    notebook = json.loads((templates / f"{kind}.ipynb").read_text(encoding="utf-8"))
     notebook["cells"][0]["source"] = [
-        line.replace("TITLE", stem.replace("-", " ").capitalize())
-        for line in notebook["cells"][0]["source"]
+        line.replace("TITLE", _title(stem)) for line in notebook["cells"][0]["source"]
     ]
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(canonical(json.dumps(notebook)), encoding="utf-8")
+    if (templates / kind).is_dir():
+        shutil.copytree(templates / kind, root / path.with_suffix(""))
+    if not any((root / each / area / FILE).exists() for each in KINDS):
+        said = (templates / FILE).read_text(encoding="utf-8").replace("TITLE", _title(area))
+        (root / kind / area / FILE).write_text(said, encoding="utf-8")
     return path
+
+
+def _title(name: str) -> str:
+    return name.replace("-", " ").capitalize()
 
 
 def main() -> int:
@@ -52,6 +65,7 @@ def main() -> int:
     print(
         f"{path} is there, and passes as it is. Now:\n"
         "  edit it          with jupyter lab, VS Code, or any other editor of notebooks\n"
+        f"  edit its cases   in {path.with_suffix('')}/ci/cases.toml: what must fail, or flip\n"
         "  make fmt lint    bring it into the committed format; see what is amiss\n"
         f"  make run ARGS='-k {path.stem}'    execute it in all its modes on a fresh host\n"
         "  make site        see its page"

@@ -9,8 +9,9 @@ from typing import Any
 
 from mkdocs.exceptions import PluginError
 
-from kb.proof import catalog, claims, hosts, records
+from kb.proof import areas, catalog, claims, hosts, records
 from kb.proof.records import Run
+from kb.proof.tables import TableError
 from kb.site import cells
 from kb.site.cache import digest
 from kb.site.model import (
@@ -31,8 +32,9 @@ def load(root: Path) -> Site:
         notebooks = catalog.find(root)
         recorded = claims.load(root)
         claims.check_cited(recorded, notebooks)
+        described = areas.find(root)
         listed = hosts.load(root) if (root / "ci/hosts.toml").is_file() else {}
-    except (catalog.CatalogError, claims.ClaimsError, hosts.HostError) as error:
+    except (TableError, claims.ClaimsError, hosts.HostError) as error:
         raise PluginError(str(error)) from error
     found = records.load(root)
     by_claim = {claim.id: claim for claim in recorded}
@@ -41,6 +43,7 @@ def load(root: Path) -> Site:
         notebooks=tuple(views),
         claims=_claims(recorded, list(zip(notebooks, views, strict=True))),
         hosts=listed,
+        areas=described,
         rejected={str(path): why for path, why in sorted(found.rejected.items())},
     )
 
@@ -83,7 +86,7 @@ def _view(
         parameters=tuple(notebook.parameters),
         cells=tuple(cells.read(notebook.content)),
         hosts=hosts_in_order,
-        beside=tuple(map(str, notebook.files)),
+        beside=tuple(map(str, notebook.beside)),
         digest=digest(
             path,
             (root / path).read_bytes(),

@@ -9,20 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from kb.proof import records, stages
+from kb.proof.areas import Area
 from kb.proof.claims import VERDICTS, Claim, expected
 from kb.proof.hosts import Host
 from kb.runtime.parameters import Parameter
 from kb.site.cells import Cell
 from kb.site.outputs import MATRIX, matrix_table
-
-AREAS = {
-    "go": ("Go", "The toolchain, the runtime's defaults, and services written in Go."),
-    "cuda": ("CUDA", "Drivers, toolkits and programs for NVIDIA GPUs."),
-    "systemd": ("systemd", "Sandboxes, sockets, limits, metrics and clocks of a Go service."),
-    "serving": ("Serving", "Running models and services under load."),
-    "training": ("Training", "Training jobs on GPU machines."),
-    "delivery": ("Delivery", "Building, shipping and updating services."),
-}
 
 # Of several hosts the one that answers best is shown first.
 _RANK = {"passed": 0, "partial": 1, "failed": 2, "stale": 3, "skipped": 4}
@@ -261,17 +253,9 @@ class Site:
     notebooks: tuple[NotebookView, ...]
     claims: tuple[ClaimView, ...]
     hosts: Mapping[str, Host]
+    areas: Mapping[str, Area]
     rejected: Mapping[str, str]
     """Files that are no records to be trusted, each with the reason."""
-
-    @property
-    def areas(self) -> list[str]:
-        """Areas that have a notebook, in the order of `AREAS`, unknown ones last."""
-        known = list(AREAS)
-        found = {notebook.area for notebook in self.notebooks}
-        return sorted(
-            found, key=lambda area: (known.index(area) if area in known else len(known), area)
-        )
 
     def area(self, area: str) -> list[NotebookView]:
         """Runbooks first, then notebooks, by title."""
@@ -330,10 +314,6 @@ def _over_releases(output: Mapping[str, Any]) -> bool:
 
 def _started(run: StageRun) -> datetime:
     return run.started or datetime.min.replace(tzinfo=UTC)
-
-
-def area_title(area: str) -> str:
-    return AREAS.get(area, (area.replace("-", " ").capitalize(), ""))[0]
 
 
 def ordered(hosts: Iterable[HostResult]) -> tuple[HostResult, ...]:

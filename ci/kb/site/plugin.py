@@ -23,7 +23,7 @@ from mkdocs.structure.toc import AnchorLink
 from kb.proof import stages
 from kb.site import ledger, load, search
 from kb.site.cache import Cache, digest
-from kb.site.model import AREAS, ClaimView, NotebookView, area_title
+from kb.site.model import ClaimView, NotebookView
 from kb.site.pages import HtmlPage, KeptPage, NotebookFile, NotebookPage
 from kb.site.render import HERE, Templates
 
@@ -88,11 +88,12 @@ class SitePlugin(BasePlugin[SiteConfig]):
         base = Path(config.config_file_path).parent if config.config_file_path else Path.cwd()
         self.root = (base / self.config.root).resolve()
         self.cache = Cache(self.root / self.config.cache)
-        self.templates = Templates(self.cache.templates)
         self.site = load.load(self.root)
         for path, why in self.site.rejected.items():
             # Not a warning of MkDocs, which would end the build: one bad record costs one page.
             print(f"{path} is left out: {why}", file=sys.stderr)
+        titles = {name: area.title for name, area in self.site.areas.items()}
+        self.templates = Templates(self.cache.templates, titles)
         self.pages: list[NotebookPage | HtmlPage] = []
         theme_env = config.theme.get_env
 
@@ -244,7 +245,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
         return file
 
     def _add_areas(self, files: Files, config: MkDocsConfig) -> None:
-        for area in self.site.areas:
+        for area, said in self.site.areas.items():
             notebooks = self.site.area(area)
             claims = [view for view in self.site.claims if area in view.areas]
             counts: dict[str, int] = {}
@@ -259,12 +260,13 @@ class SitePlugin(BasePlugin[SiteConfig]):
                 files,
                 config,
                 uri=f"areas/{area}/index.md",
-                title=area_title(area),
+                title=said.title,
                 template="area.html",
-                text=AREAS.get(area, ("", ""))[1],
+                text=said.sentence,
                 toc=[AnchorLink(h, anchor, 2) for h, anchor, inside in groups if inside],
                 area=area,
-                about=AREAS.get(area, ("", ""))[1],
+                about=said.sentence,
+                owner=said.owner,
                 groups=groups,
                 heading="Title",
                 claims=claims,
@@ -356,13 +358,13 @@ class SitePlugin(BasePlugin[SiteConfig]):
 
         areas = [
             {
-                area_title(area): [
+                said.title: [
                     f"areas/{area}/index.md",
                     *there(f"areas/{area}/releases.md"),
                     *(view.path for view in self.site.area(area)),
                 ]
             }
-            for area in self.site.areas
+            for area, said in self.site.areas.items()
         ]
         last = there("verdicts.md", "hosts.md", "write.md")
         return [*there("index.md", "run.md"), *areas, "claims/index.md", *last]
@@ -375,6 +377,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
             *(version(name) for name in _RENDERERS),
             # Addresses of functions differ in every build.
             re.sub(r" at 0x[0-9a-f]+", "", repr(config.user_configs)),
+            repr(self.site.areas),
             # Links are checked and resolved against these.
             "\n".join(sorted(file.src_uri for file in files)),
         )
@@ -383,11 +386,11 @@ class SitePlugin(BasePlugin[SiteConfig]):
         areas = [
             {
                 "name": area,
-                "about": AREAS.get(area, ("", ""))[1],
+                "about": said.sentence,
                 "runbooks": sum(n.kind == "runbooks" for n in self.site.area(area)),
                 "notebooks": sum(n.kind == "notebooks" for n in self.site.area(area)),
             }
-            for area in self.site.areas
+            for area, said in self.site.areas.items()
         ]
         return self._part("areas.html", url, areas=areas)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,6 @@ from mkdocs.utils import get_relative_url
 from kb.proof import stages
 from kb.runtime.parameters import is_secret
 from kb.site import command
-from kb.site.model import area_title
 
 HERE = Path(__file__).parent
 
@@ -32,9 +31,9 @@ STATUS = {
 
 
 class Templates:
-    """Renders the templates of this package, every value escaped."""
+    """Renders the templates of this package, every value escaped; ``titles`` are the areas'."""
 
-    def __init__(self, bytecode: Path) -> None:
+    def __init__(self, bytecode: Path, titles: Mapping[str, str]) -> None:
         self.bytecode = FileSystemBytecodeCache(str(bytecode))
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
@@ -45,7 +44,12 @@ class Templates:
             bytecode_cache=self.bytecode,
         )
         self._environment.filters.update(
-            prose=prose, when=when, day=day, seconds=seconds, area=area_title, label=stages.label
+            prose=prose,
+            when=when,
+            day=day,
+            seconds=seconds,
+            area=titles.__getitem__,
+            label=stages.label,
         )
         self._environment.globals.update(STATUS=STATUS, command=command)
         self._environment.tests["secret"] = is_secret

@@ -3,7 +3,7 @@
 # The last line is the parameters that the runbook is then given.
 set -Eeuo pipefail
 
-. "$(dirname "${BASH_SOURCE[0]}")/release.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/../../ci/release.sh"
 give_release 1.26.6
 ln -s go-1.26.6 /usr/local/go
 

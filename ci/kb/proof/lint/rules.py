@@ -1,10 +1,17 @@
-"""The style rules of notebooks. Each takes one and yields what breaks the rule, in sentences."""
+"""The style rules of notebooks and of areas. Each yields what breaks the rule, in sentences."""
+
+from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-from kb.proof.catalog import MAGIC, Notebook, source
+from kb.proof import areas
+from kb.proof.catalog import MAGIC, Notebook, files_below
 from kb.proof.format import NAME, RANDOM
+from kb.proof.tables import TableError
+from kb.runtime.record import source
 
 RUNBOOK_SECTIONS = (
     "Before you start",
@@ -29,15 +36,20 @@ RAW_SHELL = re.compile(r"(?m)^\s*(!|%sx\b|%system\b|%%(bash|sh|script|sx|!)|.*\b
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)")  # in Markdown, to a file
 
 
-def tags(cell: dict) -> list[str]:
-    return cell["metadata"].get("tags", [])
+Cell = dict[str, Any]
+Rule = Callable[[Notebook], Iterator[str]]
+AreaRule = Callable[[Path, Path, list[Notebook]], Iterator[str]]  # root, area, its notebooks
 
 
-def code_cells(notebook: Notebook) -> list[dict]:
+def tags(cell: Cell) -> list[str]:
+    return list(cell["metadata"].get("tags", []))
+
+
+def code_cells(notebook: Notebook) -> list[Cell]:
     return [cell for cell in notebook.cells if cell["cell_type"] == "code"]
 
 
-def sections(notebook: Notebook) -> Iterator[tuple[str, dict]]:
+def sections(notebook: Notebook) -> Iterator[tuple[str, Cell]]:
     """Every cell with the second-level heading that it stands under."""
     section = ""
     for cell in notebook.cells:
@@ -140,13 +152,13 @@ def magics_in_their_sections(notebook: Notebook) -> Iterator[str]:
 
 
 def preflights_can_fail(notebook: Notebook) -> Iterator[str]:
-    broken = {case["cell"] for case in notebook.metadata.get("broken", [])}
+    broken = {case["cell"] for case in notebook.broken}
     for cell in code_cells(notebook):
         match = MAGIC.match(source(cell))
         if match and match[1] == "preflight" and cell["id"] not in broken:
             yield (
                 f"cell `{cell['id']}`: no case makes this preflight fail;"
-                " add one to `broken` in the metadata"
+                f" add one, [[broken]], to {notebook.folder}/ci/cases.toml"
             )
 
 
@@ -169,7 +181,7 @@ def short_cells(notebook: Notebook) -> Iterator[str]:
         if length > LONGEST_CELL:
             yield (
                 f"cell `{cell['id']}` has {length} lines (at most {LONGEST_CELL}):"
-                " divide it, or move the program to a file beside the notebook"
+                f" divide it, or move the program to a file in {notebook.folder}"
             )
 
 
@@ -180,10 +192,10 @@ def ids_mean_something(notebook: Notebook) -> Iterator[str]:
 
 
 def verdicts_can_flip(notebook: Notebook) -> Iterator[str]:
-    if notebook.settles and not notebook.metadata.get("flips"):
+    if notebook.settles and not notebook.flips:
         yield (
             "it settles claims, and no case shows that a verdict can change:"
-            " add one to `flips` in the metadata"
+            f" add one, [[flips]], to {notebook.folder}/ci/cases.toml"
         )
 
 
@@ -196,7 +208,67 @@ def links_lead_somewhere(notebook: Notebook) -> Iterator[str]:
                 yield f"cell `{cell['id']}` links to {target}, which is not there"
 
 
-RULES = (
+def uses_are_named(notebook: Notebook) -> Iterator[str]:
+    """A shared file that is used without being named would change, and leave records fresh."""
+    text = "\n".join([
+        *(source(cell) for cell in code_cells(notebook)),
+        *(
+            (notebook.root / path).read_text(encoding="utf-8", errors="replace")
+            for path in notebook.files
+        ),
+    ])  # fmt: skip
+    for path in shared(notebook):
+        name = str(path.relative_to(notebook.path.parent))
+        named, used = path in notebook.uses, _mentions(text, name)
+        if used and not named:
+            yield f'it uses {path} without saying so: add "{name}" to `uses` in the metadata'
+        if named and not used:
+            yield f"`uses` names {name}, and no cell and no file of it does: leave it out"
+
+
+def shared(notebook: Notebook) -> list[Path]:
+    """The files of its area that are not its own."""
+    area = notebook.path.parent
+    return [path for path in files_of(notebook.root, area) if notebook.folder not in path.parents]
+
+
+def files_of(root: Path, area: Path) -> list[Path]:
+    """The files below an area's folder but for notebooks and what is said of the area."""
+    found = (path.relative_to(root) for path in files_below(root / area))
+    return [path for path in found if path.suffix != ".ipynb" and path != area / areas.FILE]
+
+
+def _mentions(text: str, name: str) -> bool:
+    """Whether a program has the name of a file, or imports the module that it is."""
+    return bool(
+        re.search(rf"(?<![\w-]){re.escape(name)}(?![\w-])", text)
+        or (
+            name.endswith(".py")
+            and re.search(rf"(?m)^(import|from) {re.escape(name.removesuffix('.py'))}\b", text)
+        )
+    )
+
+
+def area_is_described(root: Path, area: Path, notebooks: list[Notebook]) -> Iterator[str]:
+    try:
+        areas.read(root, area.name)
+    except TableError as error:
+        yield str(error)
+
+
+def files_are_somebodys(root: Path, area: Path, notebooks: list[Notebook]) -> Iterator[str]:
+    """A file that belongs to no notebook is in no record, so its edits repeat nothing."""
+    for path in files_of(root, area):
+        own = any(notebook.folder in path.parents for notebook in notebooks)
+        if not own and not any(path in notebook.uses for notebook in notebooks):
+            name = path.relative_to(area)
+            yield (
+                f"{path}: is no notebook's: move it into the folder NAME/ of the one that it"
+                f' belongs to, or name it there, "uses": ["{name}"]'
+            )
+
+
+RULES: tuple[Rule, ...] = (
     title_and_summary,
     sections_in_order,
     setup_cell,
@@ -210,4 +282,6 @@ RULES = (
     ids_mean_something,
     verdicts_can_flip,
     links_lead_somewhere,
+    uses_are_named,
 )
+AREA_RULES: tuple[AreaRule, ...] = (area_is_described, files_are_somebodys)

@@ -12,7 +12,7 @@ profile() { # complain|enforce: the profile for these parameters
     [ "$client" = true ] || without+=(-e '/# Name resolution/,/^$/d')
     sed "${without[@]}" -e "s|@SERVICE@|$service|; s|@BINARY@|$binary|; s|@FLAGS@|$flags|" \
         -e "s|@HEALTH@|${health//&/\\&}|" \
-        -e "s|@CONFIG@|$config|; s|@STATE@|$state|; s|@LOGS@|$logs|" "$KB_HERE/apparmor.profile"
+        -e "s|@CONFIG@|$config|; s|@STATE@|$state|; s|@LOGS@|$logs|" "$KB_HERE/apparmor/profile"
 }
 
 put() { # complain|enforce: the file and the kernel have that profile

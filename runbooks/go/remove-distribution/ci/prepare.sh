@@ -3,7 +3,7 @@
 set -Eeuo pipefail
 
 # shellcheck source-path=SCRIPTDIR
-. "$(dirname "${BASH_SOURCE[0]}")/release.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/../../ci/release.sh"
 give_release 1.26.6
 ln -s go-1.26.6 /usr/local/go
 ln -s /usr/local/go/bin/go /usr/local/bin/go

@@ -3,7 +3,7 @@
 # and of each one that is broken.
 set -Eeuo pipefail
 
-. "$(dirname "${BASH_SOURCE[0]}")/release.sh"
+. "$(dirname "${BASH_SOURCE[0]}")/../../ci/release.sh"
 give_release 1.27.3
 cp -r "$KB_FIXTURES/go/1.27.3/cache" /run/go-cache # so that the standard library need not be compiled
 chmod -R a+rwX /run/go-cache
