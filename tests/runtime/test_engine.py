@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -100,3 +101,21 @@ def test_a_run_that_wants_a_reboot_says_so() -> None:
     assert outcome.error["wants"] == "reboot"
     assert "needs a reboot: it loads at boot" in outcome.error["message"]
     assert [cell["status"] for cell in outcome.cells][2:] == ["failed", "not run"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_ends_its_kernel(number: signal.Signals) -> None:
+    manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
+    saved: list[Any] = []
+    interrupt = f"import os\nos.kill(os.getppid(), {number:d})\n{SLEEP}"
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(
+            notebook(code("a", interrupt), code("b", "1"), parameters='x: str = ""  # nothing'),
+            manager=manager,
+            save=lambda outcome: saved.append(outcome.error),
+        )
+    assert saved[-1] == {"cell": "a", "message": "the run was interrupted"}
+    assert not manager.has_kernel
+    assert time.monotonic() - before < 30
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
