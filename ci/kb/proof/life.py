@@ -20,7 +20,7 @@ from kb.proof import hosts, records, snapshots
 from kb.proof.catalog import Notebook
 from kb.proof.claims import settled_in
 from kb.proof.hosts import Host, Rebootable, Session
-from kb.runtime import engine, redact
+from kb.runtime import border, engine, redact
 from kb.runtime.parameters import is_secret
 
 MODES = {"plan": "plan", "apply": "apply", "again": "apply", "rollback": "rollback"}
@@ -300,6 +300,7 @@ class Life:
         nb = load_notebook_node(str(self.notebook.root / self.notebook.path))
         if passed:
             nb = parameterize_notebook(nb, passed, kernel_name="python3", language="python")
+        border.check_injected(nb)
         env = redact.hide_parameters(nb) | {
             "KB_NOTEBOOK": f"{self.notebook.area}/{self.notebook.name}",
             "KB_HERE": session.here,

@@ -62,12 +62,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     # It need not be installed.
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    class Lives(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            path, _, item = nodeid.partition("::")
-            return f"{path} on {item.rpartition('@')[2]}"
-
-    return Lives(config, log)
+    # A scope is what has one parent: a life. They begin in the order in which they were collected.
+    config.option.loadscopereorder = False
+    return LoadScopeScheduling(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -100,7 +97,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 class NotebookFile(pytest.File):
     """A notebook, as pytest sees it."""
 
-    def collect(self) -> Iterator[pytest.Item]:
+    def collect(self) -> Iterator[pytest.Collector]:
         if ROOMS not in self.config.stash:
             raise self.CollectError("say where to run the notebooks: for example --on debian-13")
         rooms = self.config.stash[ROOMS]
@@ -110,11 +107,21 @@ class NotebookFile(pytest.File):
                 other.kind == "docker" and not other.lacks(notebook) for other in rooms.hosts
             ):
                 continue  # a virtual machine is slow: it takes what no container here can run
-            for stage in notebook.stages:
-                name = f"{stage}@{host.name}"
-                yield StageItem.from_parent(
-                    self, name=name, notebook=notebook, host=host, stage=stage
-                )
+            yield LifeCollector.from_parent(self, name=host.name, notebook=notebook, host=host)
+
+
+class LifeCollector(pytest.Collector):
+    """A notebook's life on one host."""
+
+    def __init__(self, *, notebook: catalog.Notebook, host: hosts.Host, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.notebook, self.host = notebook, host
+
+    def collect(self) -> Iterator[pytest.Item]:
+        for stage in self.notebook.stages:
+            yield StageItem.from_parent(
+                self, name=stage, notebook=self.notebook, host=self.host, stage=stage
+            )
 
 
 class StageItem(pytest.Item):

@@ -172,7 +172,7 @@ class _Client(NotebookClient):
             return "the kernel died"
         if isinstance(error, CellExecutionError):
             name, value = error.ename, error.evalue
-            ours = ("StepError", "RebootNeededError", "Rejected")
+            ours = ("StepError", "RebootNeededError", "Rejected", "BorderError")
             return str(value) if name in ours else f"{name}: {value}"
         return f"{type(error).__name__}: {error}"
 

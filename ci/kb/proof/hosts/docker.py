@@ -80,7 +80,7 @@ class DockerSession(RemoteSession):
         if self._container is None:
             return
         container, self._container = self._container, None
-        if self.managers and self.managers[-1].provisioner.left == []:
+        if self.managers and self.managers[-1].end.left == []:
             container.clear()
             remove_spare()
             _spare.append((self._kind, container))

@@ -15,7 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from kb.proof import snapshots
 from kb.proof.catalog import Notebook
-from kb.proof.hosts import Host, HostError
+from kb.proof.hosts import Host, HostError, kernelspec
 from kb.runtime import facts
 
 
@@ -35,14 +35,18 @@ class LocalSession:
             (self.fixtures / name).symlink_to(path)
 
     def kernel(self, env: dict[str, str]) -> AsyncKernelManager:
-        manager = AsyncKernelManager(transport="ipc", ip=str(self.shared / "s"))
-        manager._kernel_spec = KernelSpec(
+        spec = KernelSpec(
             argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
             display_name="Python 3",
             language="python",
             env={**env, "KB_FIXTURES": str(self.fixtures)},
         )
-        return manager
+        return AsyncKernelManager(
+            kernel_spec_manager=kernelspec.OneKernel(spec),
+            kernel_name=kernelspec.NAME,
+            transport="ipc",
+            ip=str(self.shared / "s"),
+        )
 
     def command(
         self,
