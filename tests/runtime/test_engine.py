@@ -50,7 +50,7 @@ def test_a_cell_that_fails(tmp_path: Any) -> None:
     ("kb", "says"),
     [
         ({"cell_timeout": 0.5}, "the cell took longer than 1 s and was stopped"),
-        ({"timeout": 4}, "the whole run took longer than 4 s and was stopped"),
+        ({"timeout": 8}, "the whole run took longer than 8 s and was stopped"),
     ],
 )
 def test_a_cell_that_takes_too_long(kb: dict[str, Any], says: str) -> None:
@@ -93,6 +93,16 @@ def test_a_kernel_that_cannot_start(tmp_path: Any) -> None:
     assert outcome.error["message"].startswith("the run could not start: ")
     assert {cell["status"] for cell in outcome.cells} == {"not run"}
     assert time.monotonic() - before < 30
+
+
+def test_a_kernel_that_is_not_ready_within_the_time_of_the_run() -> None:
+    manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
+    spec = manager.kernel_spec
+    assert spec is not None
+    spec.argv = ["sleep", "60"]
+    outcome = engine.run(notebook(timeout=0.5), manager=manager)
+    assert outcome.error is not None
+    assert outcome.error["message"] == "the whole run took longer than 0.5 s and was stopped"
 
 
 def test_a_run_that_wants_a_reboot_says_so() -> None:

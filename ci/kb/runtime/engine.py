@@ -106,6 +106,7 @@ class _Client(NotebookClient):
         self.hidden: Sequence[str] = ()
         self.begun = time.monotonic()
         self.interrupted = False
+        self.late = False  # whether the whole run took too long
 
     @contextlib.asynccontextmanager
     async def async_setup_kernel(self, **start: Any) -> AsyncIterator[None]:
@@ -221,18 +222,17 @@ def run(
     client.hidden = hidden
     before = time.monotonic()
     try:
-        late = asyncio.run(_execute(client, manager, total, cwd=cwd, env=env))
+        asyncio.run(_execute(client, manager, total, cwd=cwd, env=env))
     except (CellExecutionError, CellTimeoutError):
-        late = False
+        pass  # the account has it
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     except Exception as error:  # whatever breaks a run is reported as its failure
-        late = False
         if outcome.error is None:
             outcome.error = {"cell": "", "message": f"the run could not start: {error}"}
     if client.interrupted:  # in a cell nbclient tells it as the death of the kernel
         raise KeyboardInterrupt
-    if late:
+    if client.late:
         cell = (outcome.error or {}).get("cell", "")
         outcome.error = {
             "cell": cell,
@@ -249,14 +249,12 @@ async def _execute(
     manager: AsyncKernelManager,
     total: float,
     **start: Any,
-) -> bool:
-    """Run the cells; True if the whole took longer than ``total`` seconds."""
-    late = False
+) -> None:
+    """Run the cells, for ``total`` seconds at most."""
 
     async def expire() -> None:
-        nonlocal late
         await asyncio.sleep(total)
-        late = True
+        client.late = True
         await ensure_async(manager.shutdown_kernel(now=True))
 
     timer = asyncio.ensure_future(expire())
@@ -268,7 +266,6 @@ async def _execute(
         timer.cancel()
         with contextlib.suppress(BaseException):
             await timer
-    return late
 
 
 def _title(source: str) -> str:
