@@ -103,10 +103,9 @@ class NotebookFile(pytest.File):
         rooms = self.config.stash[ROOMS]
         notebook = rooms.notebook(self.path.relative_to(self.config.rootpath))
         for host in rooms.hosts:
-            if host.kind == "vm" and any(
-                other.kind == "docker" and not other.lacks(notebook) for other in rooms.hosts
-            ):
-                continue  # a virtual machine is slow: it takes what no container here can run
+            able = [other for other in rooms.hosts if not rooms.why_not(other, notebook)]
+            if hosts.cheaper(host, able):
+                continue
             yield LifeCollector.from_parent(self, name=host.name, notebook=notebook, host=host)
 
 
@@ -201,7 +200,7 @@ class Rooms:
             raise pytest.Collector.CollectError(str(error)) from None
 
     def why_not(self, host: hosts.Host, notebook: catalog.Notebook) -> str | None:
-        if host.kind == "local" and notebook.kind == "runbooks" and not self.go_ahead:
+        if host.backend.this_machine and notebook.kind == "runbooks" and not self.go_ahead:
             return "it would change this machine: say --change-this-machine to let it"
         return host.lacks(notebook)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ class DockerSession(RemoteSession):
         except HostError:
             self.close()
             raise
+
+    @staticmethod
+    def ensure_image(host: Host, tell: Callable[[str], object]) -> dict[str, str]:
+        return images.ensure(host, tell)
 
     @property
     def container(self) -> Container:

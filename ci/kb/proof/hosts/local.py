@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jupyter_client.kernelspec import KernelSpec
@@ -27,12 +27,21 @@ class LocalSession:
 
     def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
         self.here = str((notebook.root / notebook.path).parent)
-        self.facts = {"name": host.name, "kind": host.kind, **facts.gather()}
+        self.facts = {
+            "name": host.name,
+            "kind": host.kind,
+            "label": host.backend.label,
+            **facts.gather(),
+        }
         self.shared = Path(tempfile.mkdtemp(prefix="kb-"))
         self.fixtures = self.shared / "fixtures"
         self.fixtures.mkdir()
         for name, path in fixtures.items():
             (self.fixtures / name).symlink_to(path)
+
+    @staticmethod
+    def ensure_image(host: Host, tell: Callable[[str], object]) -> None:
+        return None
 
     def kernel(self, env: dict[str, str]) -> AsyncKernelManager:
         spec = KernelSpec(

@@ -72,15 +72,15 @@ class RemoteSession(ABC):
 
     def read_facts(self) -> dict[str, Any]:
         """What the host is."""
-        if known := _facts_of.get(self.image["id"]):
-            return known
-        status, output, error = self.command([PYTHON, "-B", "-m", "kb.runtime.facts"])
-        if status != 0:
-            raise HostError(f"{self.host.name}: its facts cannot be read: {error.strip()}")
-        facts = {"name": self.host.name, "kind": self.host.kind, **json.loads(output)}
-        facts.pop("offers")
-        _facts_of[self.image["id"]] = facts
-        return facts
+        if self.image["id"] not in _facts_of:
+            status, output, error = self.command([PYTHON, "-B", "-m", "kb.runtime.facts"])
+            if status != 0:
+                raise HostError(f"{self.host.name}: its facts cannot be read: {error.strip()}")
+            facts = json.loads(output)
+            facts.pop("offers")
+            _facts_of[self.image["id"]] = facts
+        named = {"name": self.host.name, "kind": self.host.kind, "label": self.host.backend.label}
+        return named | _facts_of[self.image["id"]]
 
     def command(
         self,

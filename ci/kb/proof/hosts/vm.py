@@ -11,6 +11,7 @@ import json
 import socket
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,10 @@ class VmSession(RemoteSession):
         except BaseException:
             self.close()
             raise
+
+    @staticmethod
+    def ensure_image(host: Host, tell: Callable[[str], object]) -> dict[str, str]:
+        return images.ensure(host, tell)
 
     def _wait(self) -> None:
         """Until the guest has its files, and knows what time it is."""
