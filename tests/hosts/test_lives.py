@@ -88,7 +88,7 @@ GOOD = ("runbooks/lives/good", "notebooks/lives/settles")
 
 
 def items(*books: str) -> list[str]:
-    return [f"{book}.ipynb::{stage}@debian-13" for book in books for stage in BOOKS[book][1]]
+    return [f"{book}.ipynb::debian-13::{stage}" for book in books for stage in BOOKS[book][1]]
 
 
 def run(project: Project, *arguments: str) -> Any:
@@ -96,10 +96,9 @@ def run(project: Project, *arguments: str) -> Any:
     done = project.run("pytest", "--on", "debian-13", "--junitxml=junit.xml", *arguments)
     cases = {}
     for case in ElementTree.parse(project.root / "junit.xml").iter("testcase"):  # noqa: S314
-        book = str(case.get("classname")).replace(".", "/").removesuffix("/ipynb")
-        stage = str(case.get("name")).removesuffix("@debian-13")
+        book = str(case.get("classname")).removesuffix(".ipynb.debian-13").replace(".", "/")
         outcome = next(iter(case), None)
-        cases[f"{book}::{stage}"] = [
+        cases[f"{book}::{case.get('name')}"] = [
             "passed" if outcome is None else outcome.tag,
             "" if outcome is None else f"{outcome.get('message')}\n{outcome.text}",
         ]
@@ -125,7 +124,7 @@ def record(project: Project, book: str, stage: str) -> Any:
     return project.executed(f"build/runs/debian-13/{book}.{stage}.ipynb")
 
 
-@pytest.mark.parametrize("item", [item.partition("@")[0] for item in items(*GOOD)])
+@pytest.mark.parametrize("item", [item.replace("debian-13::", "") for item in items(*GOOD)])
 def test_a_good_life_passes(lives: Any, item: str) -> None:
     project, said = lives
     path, _, stage = item.partition(".ipynb::")
@@ -257,7 +256,7 @@ def test_a_failure_is_not_fresh_and_rerun_repeats(copied: Project) -> None:
 def test_a_recorded_verdict_changed_by_hand(copied: Project) -> None:
     copied.claims(CLAIM.replace("confirmed", "refuted"))
     before = times(copied)
-    said = run(copied, "notebooks/lives/settles.ipynb::run@debian-13")
+    said = run(copied, "notebooks/lives/settles.ipynb::debian-13::run")
     assert said["status"] == 1
     [[outcome, why]] = said["cases"].values()
     assert outcome == "failure"
@@ -275,7 +274,7 @@ def test_the_world_changed_under_a_true_verdict(copied: Project) -> None:
     source = "".join(nb["cells"][-1]["source"]).replace("id -un", "echo somebody")
     nb["cells"][-1]["source"] = source
     (copied.root / "notebooks/lives/settles.ipynb").write_text(json.dumps(nb))
-    said = run(copied, "notebooks/lives/settles.ipynb::run@debian-13")
+    said = run(copied, "notebooks/lives/settles.ipynb::debian-13::run")
     assert said["status"] == 1
     [[_, why]] = said["cases"].values()
     assert "`a1-user` is recorded as confirmed on debian-13, but cell `user`" in why

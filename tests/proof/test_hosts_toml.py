@@ -34,7 +34,10 @@ def test_the_repositorys_own() -> None:
     [
         ("[box\n", "ci/hosts.toml: not TOML: "),
         ("box = 1\n", "ci/hosts.toml: [box]: must be a table"),
-        (GOOD.replace("docker", "podman"), "ci/hosts.toml: [box]: `kind` must be one of docker,"),
+        (
+            GOOD.replace("docker", "cloud"),
+            "ci/hosts.toml: [box]: `kind` must be one of docker,",
+        ),
         ("[box]\n", "ci/hosts.toml: [box]: `kind` must be one of docker, vm, local"),
         (GOOD.replace("offers", "ofers"), "ci/hosts.toml: [box]: unknown key `ofers` (known: "),
         (GOOD.replace("root", "rot"), "ci/hosts.toml: [box]: unknown offer `rot` (known: root,"),
@@ -43,6 +46,30 @@ def test_the_repositorys_own() -> None:
 )
 def test_a_mistake(project: Project, text: str, says: str) -> None:
     assert refused(project, text).startswith(says)
+
+
+@pytest.mark.parametrize("kind", hosts.BACKENDS)
+def test_a_kind_has_sessions_and_what_is_told_of_it(kind: str) -> None:
+    backend = hosts.BACKENDS[kind]
+    session = backend.load()
+    for name in ("kernel", "command", "snapshot", "why_dead", "close", "ensure_image"):
+        assert callable(getattr(session, name)), name
+    assert backend.label
+    dockerfile = (ROOT / "ci/images/Dockerfile").read_text()
+    assert not backend.target or f" AS {backend.target}\n" in dockerfile
+    assert bool(backend.target) is not backend.this_machine
+
+
+def test_a_notebook_is_left_to_a_host_that_costs_less(project: Project) -> None:
+    kinds = "".join(
+        f'[{kind}]\nkind = "{kind}"\nbase = "x"\n' for kind in ("docker", "vm", "local")
+    )
+    write(project, kinds)
+    box, machine, here = hosts.load(project.root).values()
+    assert hosts.cheaper(machine, [box])
+    assert hosts.cheaper(machine, [machine, here])
+    assert not hosts.cheaper(machine, [machine])
+    assert not hosts.cheaper(box, [machine, here])
 
 
 def test_no_file(project: Project) -> None:

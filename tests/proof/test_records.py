@@ -10,19 +10,21 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import kb
 import pytest
 from kb.proof import catalog, records
+from kb.proof.hosts import BACKENDS, Host
 from kb.proof.records import RecordError
 from kb.runtime import record
 from kb.runtime.record import RUN, SCHEMA
 from project import Project, code, runbook, text
 
 PATH = Path("runbooks/area/name.ipynb")
-HOST = {"kind": "docker", "base": "debian:13"}
+HOST = Host(Path(), "debian-13", "docker", "Debian", (), "debian:13")
 WEEK = datetime.timedelta(days=7)
 USES = ["shared.sh"]
 
@@ -141,8 +143,8 @@ def test_what_its_fixtures_are_made_by(name: str, fresh: bool, project: Project)
 
 def test_another_stage_host_release_or_verdict(stored: Any) -> None:
     assert not is_fresh(stored, stage="again")
-    assert not is_fresh(stored, host={**HOST, "base": "debian:14"})
-    assert not is_fresh(stored, host={**HOST, "kind": "vm"})
+    assert not is_fresh(stored, host=replace(HOST, base="debian:14"))
+    assert not is_fresh(stored, host=replace(HOST, kind="vm"))
     assert is_fresh(stored, verdicts=[("a1-x", "confirmed")])  # only a run is held to verdicts
     run = key(stored, stage="run", verdicts=[("a1-x", "confirmed")])
     assert run != key(stored, stage="run", verdicts=[("a1-x", "refuted")])
@@ -177,30 +179,30 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_an_edit_of_what_executes_or_judges(
     module: str, docker: bool, vm: bool, package: Path
 ) -> None:
-    before = {kind: records.executes(kind) for kind in ("docker", "vm")}
+    before = {kind: records.executes(BACKENDS[kind]) for kind in ("docker", "vm")}
     with (package / module).open("a") as file:
         file.write("\nchanged=1\n")
     records.executes.cache_clear()
-    assert (records.executes("docker") != before["docker"]) is docker
-    assert (records.executes("vm") != before["vm"]) is vm
+    assert (records.executes(BACKENDS["docker"]) != before["docker"]) is docker
+    assert (records.executes(BACKENDS["vm"]) != before["vm"]) is vm
 
 
 def test_an_edit_of_a_comment_in_what_executes(package: Path) -> None:
-    before = records.executes("docker")
+    before = records.executes(BACKENDS["docker"])
     with (package / "proof/life.py").open("a") as file:
         file.write("\n\n# A better reason.\n")
     records.executes.cache_clear()
-    assert records.executes("docker") == before
+    assert records.executes(BACKENDS["docker"]) == before
 
 
 def test_what_a_host_is_made_by(project: Project) -> None:
     (project.root / "ci/images/machine").mkdir(parents=True)
     (project.root / "ci/images/Dockerfile").write_text("FROM x")
-    docker, vm = (records.recipe(project.root, kind) for kind in ("docker", "vm"))
+    docker, vm = (records.recipe(project.root, BACKENDS[kind]) for kind in ("docker", "vm"))
     records.recipe.cache_clear()
     (project.root / "ci/images/machine/unit").write_text("x")
-    assert records.recipe(project.root, "docker") == docker
-    assert records.recipe(project.root, "vm") != vm
+    assert records.recipe(project.root, BACKENDS["docker"]) == docker
+    assert records.recipe(project.root, BACKENDS["vm"]) != vm
     records.recipe.cache_clear()
 
 

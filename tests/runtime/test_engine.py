@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import Any
 
@@ -49,7 +50,7 @@ def test_a_cell_that_fails(tmp_path: Any) -> None:
     ("kb", "says"),
     [
         ({"cell_timeout": 0.5}, "the cell took longer than 1 s and was stopped"),
-        ({"timeout": 4}, "the whole run took longer than 4 s and was stopped"),
+        ({"timeout": 8}, "the whole run took longer than 8 s and was stopped"),
     ],
 )
 def test_a_cell_that_takes_too_long(kb: dict[str, Any], says: str) -> None:
@@ -94,9 +95,37 @@ def test_a_kernel_that_cannot_start(tmp_path: Any) -> None:
     assert time.monotonic() - before < 30
 
 
+def test_a_kernel_that_is_not_ready_within_the_time_of_the_run() -> None:
+    manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
+    spec = manager.kernel_spec
+    assert spec is not None
+    spec.argv = ["sleep", "60"]
+    outcome = engine.run(notebook(timeout=0.5), manager=manager)
+    assert outcome.error is not None
+    assert outcome.error["message"] == "the whole run took longer than 0.5 s and was stopped"
+
+
 def test_a_run_that_wants_a_reboot_says_so() -> None:
     _, outcome, _ = execute("%%observe Look\nkb-reboot 'it loads at boot'", "print('never')")
     assert outcome.error is not None
     assert outcome.error["wants"] == "reboot"
     assert "needs a reboot: it loads at boot" in outcome.error["message"]
     assert [cell["status"] for cell in outcome.cells][2:] == ["failed", "not run"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_says_so_and_ends_its_kernel(number: signal.Signals) -> None:
+    manager = AsyncKernelManager(kernel_name="python3", transport="ipc")
+    saved: list[Any] = []
+    interrupt = f"import os\nos.kill(os.getppid(), {number:d})\n{SLEEP}"
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        engine.run(
+            notebook(code("a", interrupt), code("b", "1"), parameters='x: str = ""  # nothing'),
+            manager=manager,
+            save=lambda outcome: saved.append(outcome.error),
+        )
+    assert saved[-1] == {"cell": "a", "message": "the run was interrupted"}
+    assert not manager.has_kernel
+    assert time.monotonic() - before < 30
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)

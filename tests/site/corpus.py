@@ -30,6 +30,7 @@ MATRIX = "application/vnd.noble-runbooks.matrix+json"
 HOST = {
     "name": "debian-13",
     "kind": "docker",
+    "label": "container",
     "os": "Debian GNU/Linux 13 (trixie)",
     "os_id": "debian",
     "os_version": "13",

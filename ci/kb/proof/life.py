@@ -24,7 +24,7 @@ from kb.proof import claims, hosts, plan, records, snapshots, stages
 from kb.proof.catalog import Notebook
 from kb.proof.hosts import Host, HostError, HostHungError, Rebootable, Session
 from kb.proof.records import Run
-from kb.runtime import engine, record, redact
+from kb.runtime import border, engine, record, redact
 from kb.runtime.engine import Outcome
 
 CHANGED = re.compile(r"^changed: .*", re.MULTILINE)
@@ -392,6 +392,7 @@ class Life:
             for cell in nb.cells:
                 if INJECTED in cell.metadata.get("tags", []):
                     cell.id = INJECTED  # papermill's is another in every run
+        border.check_injected(nb)
         env = redact.hide_parameters(nb) | {
             "KB_NOTEBOOK": f"{self.notebook.area}/{self.notebook.name}",
             "KB_HERE": session.here,

@@ -115,12 +115,7 @@ def held_to(notebook: Notebook, known: Mapping[str, Claim], host: Host) -> list[
 
 def key(notebook: Notebook, stage: str, host: Host, known: Mapping[str, Claim]) -> str:
     """What makes two runs of a stage the same."""
-    return records.key(
-        notebook,
-        stage,
-        {"kind": host.kind, "base": host.base},
-        held_to(notebook, known, host),
-    )
+    return records.key(notebook, stage, host, held_to(notebook, known, host))
 
 
 def _decide(

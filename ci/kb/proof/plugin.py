@@ -83,12 +83,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     # It need not be installed.
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # noqa: PLC0415
 
-    class Lives(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            path, _, item = nodeid.partition("::")
-            return f"{path} on {item.rpartition('@')[2]}"
-
-    return Lives(config, log)
+    # A scope is what has one parent: a life. They begin in the order in which they were collected.
+    config.option.loadscopereorder = False
+    return LoadScopeScheduling(config, log)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -147,19 +144,28 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 class NotebookFile(pytest.File):
     """A notebook, as pytest sees it."""
 
-    def collect(self) -> Iterator[pytest.Item]:
+    def collect(self) -> Iterator[pytest.Collector]:
         if CONTEXT not in self.config.stash:
             raise self.CollectError("say where to run the notebooks: for example --on debian-13")
         context = self.config.stash[CONTEXT]
         notebook = context.notebook(self.path.relative_to(self.config.rootpath))
         for host in context.hosts:
-            if context.leaves_to_another(host, notebook):
-                continue
-            for stage in notebook.stages:
-                name = f"{stage}@{host.name}"
-                yield StageItem.from_parent(
-                    self, name=name, notebook=notebook, host=host, stage=stage
-                )
+            if not context.leaves_to_another(host, notebook):
+                yield LifeCollector.from_parent(self, name=host.name, notebook=notebook, host=host)
+
+
+class LifeCollector(pytest.Collector):
+    """A notebook's life on one host."""
+
+    def __init__(self, *, notebook: catalog.Notebook, host: hosts.Host, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.notebook, self.host = notebook, host
+
+    def collect(self) -> Iterator[pytest.Item]:
+        for stage in self.notebook.stages:
+            yield StageItem.from_parent(
+                self, name=stage, notebook=self.notebook, host=self.host, stage=stage
+            )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -284,7 +290,7 @@ class RunContext:
                 decision.reason != "fresh" and life.endswith(f" on {host.name}")
                 for life, decision in self.plan.items()
             )
-            if needed and host.kind != "local":
+            if needed:
                 try:
                     hosts.ensure_image(host, lambda line: tell(f"{line}\n"))
                 except hosts.EngineError:
@@ -294,8 +300,8 @@ class RunContext:
 
     def leaves_to_another(self, host: hosts.Host, notebook: catalog.Notebook) -> bool:
         """A virtual machine is slow: it takes what no container here can run."""
-        return host.kind == "vm" and any(
-            other.kind == "docker" and not other.lacks(notebook) for other in self.hosts
+        return hosts.cheaper(
+            host, (other for other in self.hosts if not self.why_not(other, notebook))
         )
 
     def urgency(self, item: pytest.Item) -> tuple[int, float]:
@@ -324,7 +330,7 @@ class RunContext:
             raise pytest.Collector.CollectError(str(error)) from None
 
     def why_not(self, host: hosts.Host, notebook: catalog.Notebook) -> str | None:
-        if host.kind == "local" and notebook.kind == "runbooks" and not self.go_ahead:
+        if host.backend.this_machine and notebook.kind == "runbooks" and not self.go_ahead:
             return (
                 "this runbook changes the machine it runs on: pass --change-this-machine to allow"
                 " that"

@@ -26,6 +26,7 @@ from typing import Any
 import kb
 from kb.proof import stages
 from kb.proof.catalog import KINDS, Notebook, files_below
+from kb.proof.hosts import Backend, Host
 from kb.runtime.record import RUN, SCHEMA, write_atomically
 
 BUILT = Path("build/runs")
@@ -39,22 +40,6 @@ _SEAL = re.compile(r'"seal": "([0-9a-f]{64})"')
 # What executes and judges a notebook wherever it runs: of the package's rooms, what CI's runs use.
 _JUDGES = ("life.py", "snapshots.py", "claims.py", "stages.py")
 _ELSEWHERE = ("papermill.py", "terminal.py")  # of runtime: serve an operator and readers alone
-_BACKENDS = {
-    "docker": ("managed.py", "containers.py", "docker.py"),
-    "vm": ("managed.py", "containers.py", "vm.py"),
-    "local": ("local.py",),
-}
-# What a host is made by, in the repository.
-_RECIPES = {
-    "docker": ("ci/images/Dockerfile", "requirements-host.txt"),
-    "vm": (
-        "ci/images/Dockerfile",
-        "ci/images/machine",
-        "ci/images/qemu",
-        "requirements-host.txt",
-    ),
-    "local": (),
-}
 
 
 class RecordError(Exception):
@@ -176,27 +161,25 @@ def inputs(notebook: Notebook) -> dict[str, str]:
     return {str(notebook.path): notebook.code_hash, **files}
 
 
-def key(
-    notebook: Notebook, stage: str, host: Mapping[str, str], verdicts: Iterable[tuple[str, ...]]
-) -> str:
+def key(notebook: Notebook, stage: str, host: Host, verdicts: Iterable[tuple[str, ...]]) -> str:
     """What makes two runs the same, on whatever machine: all that goes in, nothing that comes out.
 
     Args:
         notebook: its code, files and fixtures.
         stage: see :mod:`kb.proof.stages`.
-        host: ``kind`` and ``base`` of the host: what it is and which release, not one machine's
-            image.
+        host: what kind it is, of which release and made by what; not one machine's image.
         verdicts: what is recorded of the claims that it settles, for the run that is held to it.
     """
     held_to = sorted(verdicts) if stage == "run" else []
-    code = executes(host["kind"]) + recipe(notebook.root, host["kind"])
-    parts = [SCHEMA, inputs(notebook), stage, dict(host), code, held_to]
+    code = executes(host.backend) + recipe(notebook.root, host.backend)
+    about = [host.kind, host.base]
+    parts = [SCHEMA, inputs(notebook), stage, about, code, held_to]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 @cache
-def executes(kind: str) -> str:
-    """A digest of the modules that execute and judge a notebook on hosts of ``kind``.
+def executes(backend: Backend) -> str:
+    """A digest of the modules that execute and judge a notebook on hosts of ``backend``.
 
     Comments and layout of Python code do not count.
     """
@@ -207,14 +190,14 @@ def executes(kind: str) -> str:
         if path.name not in _ELSEWHERE and path.suffix in (".py", ".sh")
     ]
     judges = [package / "proof" / name for name in _JUDGES]
-    backend = [package / "proof/hosts" / name for name in _BACKENDS[kind]]
-    return _digest(package, (*runtime, *judges, *backend))
+    hosts = [package / "proof/hosts" / name for name in backend.modules]
+    return _digest(package, (*runtime, *judges, *hosts))
 
 
 @cache
-def recipe(root: Path, kind: str) -> str:
-    """A digest of what hosts of ``kind`` are made by."""
-    return _digest(root, (path for name in _RECIPES[kind] for path in files_below(root / name)))
+def recipe(root: Path, backend: Backend) -> str:
+    """A digest of what hosts of ``backend`` are made by."""
+    return _digest(root, (path for name in backend.recipe for path in files_below(root / name)))
 
 
 def _digest(root: Path, paths: Iterable[Path]) -> str:

@@ -51,7 +51,8 @@ def main() -> None:
     # Nobody steps through a run, and the debugger takes longer to load than all the rest.
     sys.modules["debugpy"] = None  # type: ignore[assignment]
     for name in LOADED:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # it has moved: kernels load it, and take longer
+            importlib.import_module(name)
     tempfile.gettempdir()  # it tries where it can write, and that is seen
     begun = time.time() - GRANULARITY
     where = sys.argv[1]

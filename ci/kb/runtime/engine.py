@@ -7,13 +7,13 @@ limit on the whole run. Here a cell has passed when its reply came and said `ok`
 from __future__ import annotations
 
 import asyncio
-import atexit
 import contextlib
 import datetime
 import itertools
 import math
+import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,24 +59,23 @@ class Outcome:
         }
 
 
-class QuickClient(AsyncKernelClient):
+class ReplyReadyClient(AsyncKernelClient):
     """A client that knows a kernel is ready by its reply, not by waiting for silence."""
 
     def start_channels(self, *args: Any, **channels: Any) -> None:
         """Open the channels, but no heartbeat: a kernel's life is seen from its process."""
         super().start_channels(*args, **{**channels, "hb": False})
 
-    async def _async_wait_for_ready(self, timeout: float | None = None) -> None:
-        deadline = time.monotonic() + (timeout or KERNEL_START)
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        limit = timeout or KERNEL_START
+        deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
             request = self.kernel_info()
             if await self._is_idle_after(request):
                 return
             if self.parent is not None and not await ensure_async(self.parent.is_alive()):
                 raise RuntimeError("the kernel ended before it was ready")
-        raise RuntimeError(f"the kernel was not ready after {timeout or 60:g} s")
-
-    wait_for_ready = _async_wait_for_ready
+        raise RuntimeError(f"the kernel was not ready after {limit:g} s")
 
     async def _is_idle_after(self, request: str) -> bool:
         """Whether the answer to ``request`` came on both channels: then IOPub is connected, too."""
@@ -87,7 +86,6 @@ class QuickClient(AsyncKernelClient):
                 message = await self.get_shell_msg(timeout=0.05) if not replied else None
                 if message and message["parent_header"].get("msg_id") == request:
                     replied = True
-                    self._handle_kernel_info_reply(message)
             with contextlib.suppress(Exception):
                 message = await self.get_iopub_msg(timeout=0.05)
                 idle = idle or (
@@ -107,6 +105,39 @@ class _Client(NotebookClient):
         self.save: Callable[[], object] = lambda: None
         self.hidden: Sequence[str] = ()
         self.begun = time.monotonic()
+        self.interrupted = False
+        self.late = False  # whether the whole run took too long
+
+    @contextlib.asynccontextmanager
+    async def async_setup_kernel(self, **start: Any) -> AsyncIterator[None]:
+        """Start the kernel and, however the run ends, end it.
+
+        nbclient's own would take Ctrl-C for itself, and tell it as the death of the kernel.
+        """
+        manager, loop, run = self.km, asyncio.get_running_loop(), asyncio.current_task()
+        assert manager is not None
+        assert run is not None
+
+        def interrupt() -> None:
+            self.interrupted = True
+            run.cancel()
+
+        signals = (signal.SIGINT, signal.SIGTERM)
+        with contextlib.suppress(RuntimeError):  # not in a thread: signals are the main thread's
+            for number in signals:
+                loop.add_signal_handler(number, interrupt)
+        try:
+            await self.async_start_new_kernel(**start)
+            await self.async_start_new_kernel_client()
+            yield
+        finally:
+            if await ensure_async(manager.is_alive()):
+                await ensure_async(manager.shutdown_kernel(now=self.shutdown_kernel == "immediate"))
+            await ensure_async(manager.cleanup_resources())
+            if self.kc is not None:
+                self.kc.stop_channels()
+            for number in signals:
+                loop.remove_signal_handler(number)
 
     async def async_execute_cell(self, cell: Any, cell_index: int, *args: Any, **kw: Any) -> Any:
         if cell.cell_type != "code" or not cell.source.strip():
@@ -121,7 +152,7 @@ class _Client(NotebookClient):
             row["status"] = "passed"
         except BaseException as error:
             if self.account.error is None:
-                self.account.error = {"cell": cell.id, "message": self._sentence(error, cell)}
+                self.account.error = {"cell": cell.id, "message": self._sentence(error)}
                 if getattr(error, "ename", "") == "RebootNeededError":
                     self.account.error["wants"] = "reboot"
             raise
@@ -133,14 +164,16 @@ class _Client(NotebookClient):
             self.save()
         return done
 
-    def _sentence(self, error: BaseException, cell: Any) -> str:
+    def _sentence(self, error: BaseException) -> str:
+        if self.interrupted:
+            return "the run was interrupted"
         if isinstance(error, CellTimeoutError):
-            return f"the cell took longer than {self._get_timeout(cell):g} s and was stopped"
+            return f"the cell took longer than {self.timeout:g} s and was stopped"
         if isinstance(error, DeadKernelError):
             return "the kernel died"
         if isinstance(error, CellExecutionError):
             name, value = error.ename, error.evalue
-            ours = ("StepError", "RebootNeededError", "Rejected")
+            ours = ("StepError", "RebootNeededError", "Rejected", "BorderError")
             return str(value) if name in ours else f"{name}: {value}"
         return f"{type(error).__name__}: {error}"
 
@@ -175,7 +208,7 @@ def run(
         if cell.cell_type == "code" and cell.source.strip()
     ]
     outcome.started = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    manager.client_factory = QuickClient
+    manager.client_factory = ReplyReadyClient
     client = _Client(
         nb,
         outcome,
@@ -186,23 +219,21 @@ def run(
         shutdown_kernel="immediate" if disposable else "graceful",
         record_timing=False,
     )
-    client.owns_km = True  # it starts the kernel and it ends it
     client.save = lambda: save(outcome)
     client.hidden = hidden
     before = time.monotonic()
     try:
-        late = asyncio.run(_execute(client, manager, total, cwd=cwd, env=env))
+        asyncio.run(_execute(client, manager, total, cwd=cwd, env=env))
     except (CellExecutionError, CellTimeoutError):
-        late = False
+        pass  # the account has it
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
     except Exception as error:  # whatever breaks a run is reported as its failure
-        late = False
         if outcome.error is None:
             outcome.error = {"cell": "", "message": f"the run could not start: {error}"}
-    finally:
-        atexit.unregister(client._cleanup_kernel)  # nbclient forgets to where a start failed
-    if hasattr(client, "_async_cleanup_kernel_future"):  # nbclient took the signal for itself
+    if client.interrupted:  # in a cell nbclient tells it as the death of the kernel
         raise KeyboardInterrupt
-    if late:
+    if client.late:
         cell = (outcome.error or {}).get("cell", "")
         outcome.error = {
             "cell": cell,
@@ -219,14 +250,12 @@ async def _execute(
     manager: AsyncKernelManager,
     total: float,
     **start: Any,
-) -> bool:
-    """Run the cells; True if the whole took longer than ``total`` seconds."""
-    late = False
+) -> None:
+    """Run the cells, for ``total`` seconds at most."""
 
     async def expire() -> None:
-        nonlocal late
         await asyncio.sleep(total)
-        late = True
+        client.late = True
         await ensure_async(manager.shutdown_kernel(now=True))
 
     timer = asyncio.ensure_future(expire())
@@ -238,7 +267,6 @@ async def _execute(
         timer.cancel()
         with contextlib.suppress(BaseException):
             await timer
-    return late
 
 
 def _title(source: str) -> str:

@@ -21,7 +21,7 @@ from typing import Any
 from IPython.core.error import InputRejected
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
-from kb.runtime import parameters, redact, shell
+from kb.runtime import border, parameters, redact, shell
 from kb.runtime.undo import Keeper, KeepError, state_root
 
 CHANGES = "# changes:"
@@ -63,6 +63,7 @@ def load(ipython: InteractiveShell) -> None:
     ipython.ast_transformers.append(guard)  # type: ignore[arg-type] # wants only a visit()
     kernel = getattr(ipython, "kernel", None)
     if kernel is not None:
+        border.check_senders(ipython)
         redact.guard_session(kernel.session, lambda: redact.secrets(guard.values(ipython.user_ns)))
 
 

@@ -20,7 +20,7 @@ from jupyter_client.manager import AsyncKernelManager
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
 
-from kb.runtime import redact
+from kb.runtime import border, redact
 from kb.runtime.engine import Outcome, run
 from kb.runtime.record import write_atomically
 
@@ -50,6 +50,10 @@ class Engine(NBClientEngine):  # type: ignore[misc]
                 autosave_cell_every,
                 **options,
             )
+        try:
+            border.check_injected(nb)
+        except border.BorderError as error:
+            raise click.ClickException(str(error)) from None
         environment = redact.hide_parameters(nb)
         source = Path(options.get("input_path") or nb.metadata.papermill.get("input_path") or "")
         environment |= {

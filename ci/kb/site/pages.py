@@ -225,11 +225,11 @@ class _Warnings(logging.Handler):
         self.seen = True
 
     def __enter__(self) -> _Warnings:
-        logging.getLogger("mkdocs.structure.pages").addHandler(self)
+        logging.getLogger(Page.__module__).addHandler(self)
         return self
 
     def __exit__(self, *_: object) -> None:
-        logging.getLogger("mkdocs.structure.pages").removeHandler(self)
+        logging.getLogger(Page.__module__).removeHandler(self)
 
 
 def _to_keep(item: AnchorLink) -> dict[str, Any]:

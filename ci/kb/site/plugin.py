@@ -18,7 +18,9 @@ from mkdocs.config.base import Config
 from mkdocs.exceptions import PluginError
 from mkdocs.plugins import BasePlugin, event_priority
 from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink
+from mkdocs.theme import Theme
 
 from kb.proof import stages
 from kb.site import ledger, load, search
@@ -33,13 +35,21 @@ if TYPE_CHECKING:
     from mkdocs.livereload import LiveReloadServer
     from mkdocs.structure import StructureItem
     from mkdocs.structure.nav import Navigation
-    from mkdocs.structure.pages import Page
     from mkdocs.utils.templates import TemplateContext
 
 WHOLE = "kb-whole.html"  # name of the template that a finished page goes through
 RECENT = 8  # runs on the home page
 _MARKER = re.compile(r"<!-- kb:([\w-]+) -->")
 _SOURCES = (".py", ".html")
+# Of MkDocs, what plugins are not promised: without it pages would be lost or links not checked.
+_USED = (
+    (File, "dest_uri"),
+    (File, "is_documentation_page"),
+    (File, "copy_file"),
+    (Page, "links_to_anchors"),
+    (Page, "present_anchor_ids"),
+    (Theme, "get_env"),
+)
 _RENDERERS = (
     "markdown",
     "minify-html",
@@ -85,6 +95,12 @@ class SitePlugin(BasePlugin[SiteConfig]):
             gc.disable()
 
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
+        for owner, name in _USED:
+            if not hasattr(owner, name):
+                raise PluginError(
+                    f"MkDocs {version('mkdocs')} has no {owner.__name__}.{name}, which this site is"
+                    " built with: install the version that requirements.txt names."
+                )
         base = Path(config.config_file_path).parent if config.config_file_path else Path.cwd()
         self.root = (base / self.config.root).resolve()
         self.cache = Cache(self.root / self.config.cache)
@@ -375,8 +391,14 @@ class SitePlugin(BasePlugin[SiteConfig]):
         return digest(
             *own,
             *(version(name) for name in _RENDERERS),
-            # Addresses of functions differ in every build.
-            re.sub(r" at 0x[0-9a-f]+", "", repr(config.user_configs)),
+            Path(config.config_file_path).read_bytes() if config.config_file_path else "",
+            # What the command line and other plugins can change of it; addresses of functions
+            # differ in every build.
+            re.sub(
+                r" at 0x[0-9a-f]+",
+                "",
+                repr([config.use_directory_urls, config.site_url, config.markdown_extensions]),
+            ),
             repr(self.site.areas),
             # Links are checked and resolved against these.
             "\n".join(sorted(file.src_uri for file in files)),

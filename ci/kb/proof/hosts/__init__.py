@@ -1,10 +1,11 @@
-"""Hosts: somewhere that a notebook can run. ``ci/hosts.toml`` lists them; one module a kind."""
+"""Hosts: somewhere that a notebook can run. ``ci/hosts.toml`` lists them, BACKENDS their kinds."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -16,7 +17,6 @@ from kb.runtime import facts
 if TYPE_CHECKING:  # it takes a while to load, and to find runs fresh takes no kernel
     from jupyter_client.manager import AsyncKernelManager
 
-KINDS = ("docker", "vm", "local")
 KEYS = ("kind", "title", "offers", "base", "gpus")
 
 
@@ -33,6 +33,60 @@ class HostHungError(HostError):
 
 
 @dataclass(frozen=True)
+class Backend:
+    """A kind of host: what is to be known of it before a session of it is started."""
+
+    session: str
+    """Its class, ``module:name``. Each brings a library, which is loaded where it is used."""
+    label: str
+    """What a reader calls it. Records carry it."""
+    cost: int
+    """A notebook is left to the hosts that cost least, of those that offer all it needs."""
+    modules: tuple[str, ...]
+    """The modules of this package that it consists of: an edit of one makes its runs stale."""
+    recipe: tuple[str, ...] = ()
+    """What its hosts are made by, in the repository: an edit makes their runs stale, too."""
+    target: str = ""
+    """The stage of ``ci/images/Dockerfile`` that it is made from; "" for what has no image."""
+    this_machine: bool = False
+    """Whether it is the machine that we run on: what it offers is found by looking, and a runbook
+    needs a go-ahead."""
+
+    def load(self) -> Any:
+        """The class of its sessions."""
+        module, _, name = self.session.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+IMAGE = ("ci/images/Dockerfile", "requirements-host.txt")
+BACKENDS = {
+    "docker": Backend(
+        "kb.proof.hosts.docker:DockerSession",
+        label="container",
+        cost=1,
+        modules=("managed.py", "containers.py", "docker.py"),
+        recipe=IMAGE,
+        target="container",
+    ),
+    "vm": Backend(
+        "kb.proof.hosts.vm:VmSession",
+        label="virtual machine",
+        cost=2,
+        modules=("managed.py", "containers.py", "vm.py"),
+        recipe=(*IMAGE, "ci/images/machine", "ci/images/qemu"),
+        target="machine",
+    ),
+    "local": Backend(
+        "kb.proof.hosts.local:LocalSession",
+        label="machine itself",
+        cost=1,
+        modules=("local.py",),
+        this_machine=True,
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Host:
     """One entry of ``ci/hosts.toml``."""
 
@@ -43,6 +97,10 @@ class Host:
     offers: tuple[str, ...]
     base: str = ""
     gpus: str = ""
+
+    @property
+    def backend(self) -> Backend:
+        return BACKENDS[self.kind]
 
     def lacks(self, notebook: Notebook) -> str | None:
         """Why ``notebook`` cannot run here, or None."""
@@ -60,6 +118,10 @@ class Session(Protocol):
     @property
     def image(self) -> dict[str, str] | None:
         """Name and id of the image it was made from."""
+
+    @staticmethod
+    def ensure_image(host: Host, tell: Callable[[str], object]) -> dict[str, str] | None:
+        """Name and id of the image of ``host``, made if it must be; None where there is none."""
 
     def kernel(self, env: dict[str, str]) -> AsyncKernelManager:
         """A manager for a new kernel on this host."""
@@ -111,14 +173,15 @@ def load(root: Path) -> dict[str, Host]:
         for key in entry:
             if key not in KEYS:
                 raise HostError(f"{where}: unknown key `{key}` (known: {', '.join(KEYS)})")
-        if entry.get("kind") not in KINDS:
-            raise HostError(f"{where}: `kind` must be one of {', '.join(KINDS)}")
-        if entry["kind"] != "local" and not entry.get("base"):
+        backend = BACKENDS.get(str(entry.get("kind")))
+        if backend is None:
+            raise HostError(f"{where}: `kind` must be one of {', '.join(BACKENDS)}")
+        if backend.target and not entry.get("base"):
             raise HostError(f"{where}: `base` is missing: name the image that it is made from")
         for need in entry.get("offers", []):
             if need not in NEEDS:
                 raise HostError(f"{where}: unknown offer `{need}` (known: {', '.join(NEEDS)})")
-        found = facts.offers() if entry["kind"] == "local" else ()
+        found = facts.offers() if backend.this_machine else ()
         hosts[name] = Host(
             root,
             name,
@@ -140,6 +203,11 @@ def pick(hosts: dict[str, Host], name: str) -> Host:
     return hosts[name]
 
 
+def cheaper(host: Host, able: Iterable[Host]) -> bool:
+    """Whether a notebook is left to another host, which is ``able`` to run it and costs less."""
+    return any(other.backend.cost < host.backend.cost for other in able)
+
+
 def ensure_image(
     host: Host, tell: Callable[[str], object] = lambda line: None
 ) -> dict[str, str] | None:
@@ -147,30 +215,11 @@ def ensure_image(
 
     ``tell`` gets a line before something that takes minutes. Raises :class:`HostError`.
     """
-    if host.kind == "local":
-        return None
-    # The engine's library is kept off other paths.
-    from kb.proof.hosts import images  # noqa: PLC0415
-
-    image = images.ensure(host, tell)
-    if host.kind == "vm":
-        from kb.proof.hosts import vm  # noqa: PLC0415
-
-        vm.booted(host, image["id"], tell)
+    image: dict[str, str] | None = host.backend.load().ensure_image(host, tell)
     return image
 
 
 def start(host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> Session:
     """A session of ``host`` for ``notebook``. Raises :class:`HostError`."""
-    # Each kind brings a library of its own, which the other kinds' users need not load.
-    if host.kind == "local":
-        from kb.proof.hosts import local  # noqa: PLC0415
-
-        return local.LocalSession(host, notebook, fixtures)
-    if host.kind == "vm":
-        from kb.proof.hosts import vm  # noqa: PLC0415
-
-        return vm.VmSession(host, notebook, fixtures)
-    from kb.proof.hosts import docker  # noqa: PLC0415
-
-    return docker.DockerSession(host, notebook, fixtures)
+    session: Session = host.backend.load()(host, notebook, fixtures)
+    return session

@@ -137,7 +137,8 @@ class Container:
     def remove(self) -> None:
         """Remove it in the background: nobody waits, and a lost engine does it by itself."""
         if self._input is not None:
-            self._input._response.close()  # the library leaves it to the garbage collector
+            # The engine's library leaves the response to the garbage collector.
+            getattr(self._input, "_response", self._input).close()
             self._input = None
         if self._id:
             threading.Thread(target=self._remove, args=(self._id,)).start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import socket
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,10 @@ class DockerSession(RemoteSession):
             self.close()
             raise
 
+    @staticmethod
+    def ensure_image(host: Host, tell: Callable[[str], object]) -> dict[str, str]:
+        return images.ensure(host, tell)
+
     @property
     def container(self) -> Container:
         assert self._container is not None, "the session is closed"
@@ -80,7 +85,7 @@ class DockerSession(RemoteSession):
         if self._container is None:
             return
         container, self._container = self._container, None
-        if self.managers and self.managers[-1].provisioner.left == []:
+        if self.managers and self.managers[-1].end.left == []:
             container.clear()
             remove_spare()
             _spare.append((self._kind, container))

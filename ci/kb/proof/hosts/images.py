@@ -118,7 +118,8 @@ def ensure_qemu(root: Path) -> str:
 
 def _inputs(host: Host) -> str:
     """A hash of all that goes into the image."""
-    total = hashlib.sha256(f"{host.base} {_base_id(host.base, host.root)} {host.kind}".encode())
+    base, target = _base_id(host.base, host.root), host.backend.target
+    total = hashlib.sha256(f"{host.base} {base} {target}".encode())
     for path in _context(host):
         total.update(f"{path.relative_to(host.root)}\0".encode())
         total.update(path.read_bytes())
@@ -147,8 +148,8 @@ def _context(host: Host) -> Iterator[Path]:
     yield root / "ci/images/Dockerfile"
     for name in CONTEXT:
         yield root / name
-    if host.kind == "vm":
-        yield from sorted(p for p in (root / "ci/images/machine").rglob("*") if p.is_file())
+    stage = root / "ci/images" / host.backend.target  # what it copies besides the package
+    yield from sorted(path for path in stage.rglob("*") if path.is_file())
     for name in PACKAGE:
         yield from files_below(root / "ci/kb" / name)
 
@@ -168,9 +169,8 @@ def _build(host: Host, name: str) -> str:
         entry = tarfile.TarInfo("ca.crt")
         entry.size = len(certificates)
         archive.addfile(entry, io.BytesIO(certificates))
-    # Both kinds are made from one file; a virtual machine's goes on where a container's ends.
-    target = "machine" if host.kind == "vm" else "container"
-    return _built(f"the image of {host.name}", context, name, {"BASE": host.base}, target)
+    what = f"the image of {host.name}"
+    return _built(what, context, name, {"BASE": host.base}, host.backend.target)
 
 
 def _built(

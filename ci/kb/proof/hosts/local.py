@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from jupyter_client.kernelspec import KernelSpec
@@ -15,7 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from kb.proof import snapshots
 from kb.proof.catalog import Notebook
-from kb.proof.hosts import Host, HostError
+from kb.proof.hosts import Host, HostError, kernelspec
 from kb.runtime import facts
 
 
@@ -27,22 +27,35 @@ class LocalSession:
 
     def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
         self.here = str((notebook.root / notebook.path).parent)
-        self.facts = {"name": host.name, "kind": host.kind, **facts.gather()}
+        self.facts = {
+            "name": host.name,
+            "kind": host.kind,
+            "label": host.backend.label,
+            **facts.gather(),
+        }
         self.shared = Path(tempfile.mkdtemp(prefix="kb-"))
         self.fixtures = self.shared / "fixtures"
         self.fixtures.mkdir()
         for name, path in fixtures.items():
             (self.fixtures / name).symlink_to(path)
 
+    @staticmethod
+    def ensure_image(host: Host, tell: Callable[[str], object]) -> None:
+        return None
+
     def kernel(self, env: dict[str, str]) -> AsyncKernelManager:
-        manager = AsyncKernelManager(transport="ipc", ip=str(self.shared / "s"))
-        manager._kernel_spec = KernelSpec(
+        spec = KernelSpec(
             argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
             display_name="Python 3",
             language="python",
             env={**env, "KB_FIXTURES": str(self.fixtures)},
         )
-        return manager
+        return AsyncKernelManager(
+            kernel_spec_manager=kernelspec.OneKernel(spec),
+            kernel_name=kernelspec.NAME,
+            transport="ipc",
+            ip=str(self.shared / "s"),
+        )
 
     def command(
         self,

@@ -10,20 +10,24 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import traitlets
 from jupyter_client.connect import KernelConnectionInfo
+from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from kb.proof import snapshots
-from kb.proof.hosts import Host, HostError
+from kb.proof.hosts import Host, HostError, kernelspec
 from kb.runtime.record import write_atomically
 
 PYTHON = "/opt/kb/bin/python"
 REPOSITORY = "/srv/noble-runbooks"  # where the host sees the notebooks, read-only
 FIXTURES = "/srv/fixtures"
+PROVISIONER = "noble-runbooks"  # the entry point of Provisioner, see pyproject.toml
 CHANNELS = ("shell", "iopub", "stdin", "control", "hb")
 KEPT = 4000  # bytes of a kernel's own output that are kept: its last words
 ENDED = 137  # status of what ended without telling
@@ -59,7 +63,7 @@ class RemoteSession(ABC):
 
     def why_dead(self) -> str:
         """One sentence about why the last kernel ended."""
-        kernel = self.managers[-1].provisioner
+        kernel = self.managers[-1].end
         # A host that goes takes its kernel along, and is seen to be gone a little later.
         deadline = time.monotonic() + (0 if kernel.told else GOING)
         while not (ended := self.why_ended()) and time.monotonic() < deadline:
@@ -68,15 +72,15 @@ class RemoteSession(ABC):
 
     def read_facts(self) -> dict[str, Any]:
         """What the host is."""
-        if known := _facts_of.get(self.image["id"]):
-            return known
-        status, output, error = self.command([PYTHON, "-B", "-m", "kb.runtime.facts"])
-        if status != 0:
-            raise HostError(f"{self.host.name}: its facts cannot be read: {error.strip()}")
-        facts = {"name": self.host.name, "kind": self.host.kind, **json.loads(output)}
-        facts.pop("offers")
-        _facts_of[self.image["id"]] = facts
-        return facts
+        if self.image["id"] not in _facts_of:
+            status, output, error = self.command([PYTHON, "-B", "-m", "kb.runtime.facts"])
+            if status != 0:
+                raise HostError(f"{self.host.name}: its facts cannot be read: {error.strip()}")
+            facts = json.loads(output)
+            facts.pop("offers")
+            _facts_of[self.image["id"]] = facts
+        named = {"name": self.host.name, "kind": self.host.kind, "label": self.host.backend.label}
+        return named | _facts_of[self.image["id"]]
 
     def command(
         self,
@@ -131,6 +135,17 @@ def answer(peer: socket.socket) -> tuple[bytes, dict[str, Any]]:
     return said, told
 
 
+@dataclass
+class End:
+    """How a kernel ended: filled in once it has."""
+
+    told: bool = False
+    """Whether the host has said it."""
+    left: list[str] | None = None
+    """What the kernel left on its host; None where the host has not said."""
+    last_words: str = ""
+
+
 class KernelManager(AsyncKernelManager):
     """The manager of a kernel on a host that CI made.
 
@@ -142,8 +157,6 @@ class KernelManager(AsyncKernelManager):
         env: variables of the kernel.
     """
 
-    provisioner: Provisioner
-
     def __init__(
         self,
         directory: Path,
@@ -152,37 +165,43 @@ class KernelManager(AsyncKernelManager):
         connect: Connect,
         env: dict[str, str],
     ) -> None:
+        self.end = End()
+        config = {
+            "there": there,
+            "overrides": overrides,
+            "connect": connect,
+            "env": env,
+            "end": self.end,
+        }
+        spec = KernelSpec(
+            display_name="Python 3",
+            language="python",
+            metadata={"kernel_provisioner": {"provisioner_name": PROVISIONER, "config": config}},
+        )
         super().__init__(
+            kernel_spec_manager=kernelspec.OneKernel(spec),
+            kernel_name=kernelspec.NAME,
             transport="ipc",
             ip=str(directory / "s"),
             connection_file=str(directory / "connection.json"),
             **{f"{channel}_port": 1 + number for number, channel in enumerate(CHANNELS)},
         )
-        self.provisioner = Provisioner(kernel_id="", kernel_spec=self.kernel_spec, parent=self)
-        self.provisioner.attach(there, overrides, connect, env)
-
-    async def _async_pre_start_kernel(self, **kw: Any) -> tuple[list[str], dict[str, Any]]:
-        # jupyter_client would look for a provisioner by the kernel's name.
-        self.shutting_down = False
-        self.kernel_id = self.kernel_id or "kb"
-        self._launch_args = kw.copy()
-        kw = await self.provisioner.pre_launch(**kw)
-        return kw.pop("cmd"), kw
 
 
 class Provisioner(KernelProvisionerBase):
-    """Starts, watches and ends a kernel on the other side of a connection."""
+    """Starts, watches and ends a kernel on the other side of a connection.
 
-    left: list[str] | None = None
-    """What the kernel left on its host; None until it has ended and the host has told."""
-    last_words = ""
-    told = False
-    """Whether the host has said how the kernel ended."""
+    jupyter_client finds it by the entry point :data:`PROVISIONER`. A kernel's spec has the values.
+    """
 
-    def attach(
-        self, there: str, overrides: dict[str, Any], connect: Connect, env: dict[str, str]
-    ) -> None:
-        self._there, self._overrides, self._connect, self._env = there, overrides, connect, env
+    there = traitlets.Unicode()
+    overrides = traitlets.Dict()
+    connect = traitlets.Callable()
+    env = traitlets.Dict()
+    end = traitlets.Instance(End)
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
         self._peer: socket.socket | None = None
         self._status: int | None = None
         self._ended = threading.Event()
@@ -195,23 +214,23 @@ class Provisioner(KernelProvisionerBase):
         assert isinstance(self.parent, KernelManager)
         self.connection_info = self.parent.get_connection_info()
         kw.pop("extra_arguments", None)
-        return {**kw, "env": {}, "cmd": [self._there]}
+        return {**kw, "env": {}, "cmd": [self.there]}
 
     async def launch_kernel(self, cmd: list[str], **kw: Any) -> KernelConnectionInfo:
-        info = {**self.connection_info, **self._overrides}
+        info: dict[str, Any] = {**self.connection_info, **self.overrides}
         info["key"] = info["key"].decode() if isinstance(info["key"], bytes) else info["key"]
-        request = {"directory": cmd[0], "connection": info, "env": self._env}
-        self._peer = await asyncio.to_thread(self._connect)
-        self._peer.sendall(json.dumps(request).encode() + b"\n")
-        threading.Thread(target=self._watch, args=(self._peer,), daemon=True).start()
+        request = {"directory": cmd[0], "connection": info, "env": self.env}
+        self._peer = peer = await asyncio.to_thread(self.connect)
+        peer.sendall(json.dumps(request).encode() + b"\n")
+        threading.Thread(target=self._watch, args=(peer,), daemon=True).start()
         return self.connection_info
 
     def _watch(self, peer: socket.socket) -> None:
         said, report = answer(peer)
         lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
-        self.last_words = next((line for line in reversed(lines) if line), "")
-        self.told = bool(report)
-        self.left = report.get("left")
+        self.end.last_words = next((line for line in reversed(lines) if line), "")
+        self.end.told = bool(report)
+        self.end.left = report.get("left")
         self._status = report.get("status", ENDED)
         self._ended.set()
 

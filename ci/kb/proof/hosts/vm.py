@@ -66,6 +66,12 @@ class VmSession(RemoteSession):
             self.close()
             raise
 
+    @staticmethod
+    def ensure_image(host: Host, tell: Callable[[str], object]) -> dict[str, str]:
+        image = images.ensure(host, tell)
+        booted(host, image["id"], tell)
+        return image
+
     def _wait(self) -> None:
         """Until the guest has its files, and knows what time it is."""
         deadline = time.monotonic() + START
