@@ -193,7 +193,7 @@ class Seen:
     host: str
     stage: Stage
     verdict: str
-    evidence: str
+    evidence: str | None  # none where it could not tell
     saw: tuple[str, ...]
 
 
