@@ -1,11 +1,11 @@
-// Collects a large heap five times while a goroutine looks at the clock, and says how much of a
-// collection was the goroutine's longest wait: the median, in percent.
+// Collects a large heap nine times while a goroutine looks at the clock, and says how much of a
+// collection was the goroutine's longest wait: the least, in percent, since what else the machine does
+// only adds to it.
 package main
 
 import (
 	"fmt"
 	"runtime"
-	"sort"
 	"sync/atomic"
 	"time"
 )
@@ -27,15 +27,14 @@ func main() {
 			last = now
 		}
 	}()
-	var shares []int64
-	for range [5]int{} {
+	least := int64(100)
+	for range [9]int{} {
 		longest.Store(0)
 		begin := time.Now()
 		runtime.GC()
-		shares = append(shares, longest.Load()*100/int64(time.Since(begin)))
+		least = min(least, longest.Load()*100/int64(time.Since(begin)))
 	}
 	end.Store(1)
 	runtime.KeepAlive(heap)
-	sort.Slice(shares, func(i, j int) bool { return shares[i] < shares[j] })
-	fmt.Println(shares[2])
+	fmt.Println(least)
 }
