@@ -20,7 +20,11 @@ GOOD = """\
   truth: It is.
   instead: Nothing.
 """
-UNSETTLED = GOOD.replace("a1-one", "a1-two").replace("confirmed", "unsettled")
+UNSETTLED = (
+    GOOD.replace("a1-one", "a1-two")
+    .replace("confirmed", "unsettled")
+    .replace("  evidence: executed\n", "")
+)
 
 
 def refused(project: Project, text: str) -> str:
@@ -63,7 +67,15 @@ def test_a_good_claim_knows_its_place(project: Project) -> None:
         (GOOD.replace("  instead: Nothing.\n", ""), "1: `a1-one`: `instead` is missing or no text"),
         (GOOD.replace("It is.", "''"), "1: `a1-one`: `truth` is missing or no text"),
         (GOOD.replace("It is so.", "[]"), "1: `a1-one`: `says` is missing or no text"),
-        (GOOD + UNSETTLED, "8: `a1-two`: `would_settle` is missing (verdict unsettled,"),
+        (GOOD + UNSETTLED, "8: `a1-two`: `would_settle` is missing (verdict unsettled)"),
+        (
+            f"{UNSETTLED}  evidence: executed\n  would_settle: A host.\n",
+            "1: `a1-two`: nothing shows what is unsettled: take `evidence` away",
+        ),
+        (
+            GOOD.replace("  evidence: executed\n", ""),
+            "1: `a1-one`: `evidence` is missing (verdict confirmed)",
+        ),
         (GOOD.replace("confirmed", "outdated"), "1: `a1-one`: `until` is missing (verdict out"),
         (GOOD.replace("executed", "documented"), "1: `a1-one`: `references` is missing ("),
         (f"{GOOD}  references: https://example.org\n", "1: `a1-one`: `references` must be a list"),
@@ -116,9 +128,9 @@ def test_what_is_settled_is_a_claim(project: Project) -> None:
     )
 
 
-def settled(verdict: str, claim: str = "a1-one") -> Any:
+def settled(verdict: str, claim: str = "a1-one", evidence: str | None = "executed") -> Any:
     saw = ["confirmed if `1` is `2`: no"]
-    data = {"claim": claim, "verdict": verdict, "evidence": "executed", "saw": saw}
+    data = {"claim": claim, "verdict": verdict, "evidence": evidence, "saw": saw}
     return {"cells": [{"id": "cell-1", "outputs": [{"data": {MIME: data}}]}]}
 
 
@@ -135,6 +147,37 @@ def test_an_observed_verdict_is_compared_with_its_record(project: Project) -> No
         "docs/claims/a1.yml:1: `a1-one`: cell `cell-1` of notebooks/area/name.ipynb ran on"
         " debian-13 without settling it"
     ]
+
+
+def test_an_observed_evidence_is_compared_with_its_record(project: Project) -> None:
+    project.claims(GOOD)
+    found = claims.load(project.root)
+    [nb] = settling(project, 'settle("a1-one", confirmed=x)')
+    read = settled("confirmed", evidence="inspected")
+    assert claims.disagreements(found, nb, read, "debian-13") == [
+        "docs/claims/a1.yml:1: `a1-one` is recorded with evidence executed, but cell `cell-1` of"
+        " notebooks/area/name.ipynb says inspected: change the one that is wrong"
+    ]
+
+
+@pytest.mark.parametrize("evidence", ["executed", "inspected"])
+def test_the_cell_of_a_documented_claim_says_what_it_did(project: Project, evidence: str) -> None:
+    project.claims(GOOD.replace("executed", "documented") + "  references: [https://example.org]\n")
+    found = claims.load(project.root)
+    [nb] = settling(project, 'settle("a1-one", confirmed=x)')
+    looked = settled("confirmed", evidence=evidence)
+    assert claims.disagreements(found, nb, looked, "debian-13") == []
+
+
+@pytest.mark.parametrize("evidence", ["executed", None])
+def test_nothing_shows_what_is_unsettled(project: Project, evidence: str | None) -> None:
+    project.claims(f"{UNSETTLED}  would_settle: A host that nobody has.\n")
+    [claim] = claims.load(project.root)
+    assert claim.evidence is None
+    [nb] = settling(project, 'settle("a1-two", confirmed=x)')
+    looked = settled("unsettled", "a1-two", evidence)
+    assert [found.evidence for found in claims.settled_in(looked)] == [None]
+    assert claims.disagreements([claim], nb, looked, "debian-13") == []
 
 
 def test_a_claim_of_one_host_stays_unsettled_on_another(project: Project) -> None:

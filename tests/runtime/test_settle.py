@@ -38,6 +38,7 @@ def test_the_check_that_holds_decides(verdict: str, shown: list[Any]) -> None:
 )
 def test_none_or_several_leave_it_unsettled(checks: Any, shown: list[Any]) -> None:
     assert settle("a1-x", **checks) == "unsettled"
+    assert shown[0][MIME]["evidence"] is None
     assert shown[0]["text/plain"].startswith("a1-x: unsettled\n")
 
 

@@ -306,6 +306,19 @@ def test_a_run_that_contradicts_the_record_is_a_warning_on_the_page(empty: Proje
     assert b"debian-13 saw it confirmed" in files["claims/a1-x/index.html"]
 
 
+def test_what_is_unsettled_shows_no_evidence(empty: Project) -> None:
+    small(empty)
+    empty.run("notebooks/go/a.ipynb", {"look": [settled("a1-x", "unsettled", "1")]})
+    unsettled = claim("a1-x", verdict="unsettled", would_settle="A host.")
+    del unsettled["evidence"]
+    empty.claims("a1", unsettled)
+    files = built(empty)
+    page = files["claims/a1-x/index.html"]
+    assert b"Unsettled" in page and b"Evidence" not in page and b"executed" not in page
+    [entry] = json.loads(files["claims/ledger.json"])["claims"]
+    assert "evidence" not in entry and "evidence" not in entry["seen"][0]
+
+
 def test_a_damaged_record_is_no_run(empty: Project) -> None:
     small(empty)
     path = empty.root / "build/runs/debian-13/notebooks/go/b.run.ipynb"

@@ -15,8 +15,8 @@ from kb.runtime.settle import MIME
 
 VERDICTS = ("confirmed", "refuted", "partly", "outdated", "unsettled")
 EVIDENCE = ("executed", "inspected", "documented")
-REQUIRED = ("id", "source", "says", "verdict", "evidence", "truth", "instead")
-OPTIONAL = ("on", "references", "would_settle", "until")
+REQUIRED = ("id", "source", "says", "verdict", "truth", "instead")
+OPTIONAL = ("evidence", "on", "references", "would_settle", "until")
 
 
 class ClaimsError(Exception):
@@ -31,11 +31,11 @@ class Claim:
     source: str
     says: str
     verdict: str
-    evidence: str
     truth: str
     instead: str
     path: Path
     line: int
+    evidence: str | None = None  # of an unsettled claim there is none
     on: str | None = None
     references: list[str] = field(default_factory=list)
     would_settle: str | None = None
@@ -52,7 +52,7 @@ class Settled:
 
     claim: str
     verdict: str
-    evidence: str
+    evidence: str | None
     saw: list[str]
     cell: str
 
@@ -100,10 +100,11 @@ def settled_in(content: dict[str, Any]) -> Iterator[Settled]:
         for output in cell.get("outputs", []):
             data = output.get("data", {}).get(MIME)
             if isinstance(data, dict):
+                verdict, evidence = str(data.get("verdict")), data.get("evidence")
                 yield Settled(
                     str(data.get("claim")),
-                    str(data.get("verdict")),
-                    str(data.get("evidence")),
+                    verdict,
+                    str(evidence) if evidence and verdict != "unsettled" else None,
                     [str(line) for line in data.get("saw", [])],
                     cell["id"],
                 )
@@ -131,6 +132,12 @@ def disagreements(
                 f" cell `{saw.cell}` of {notebook.path} says {saw.verdict}:"
                 f" it saw {'; '.join(saw.saw)}"
             )
+        elif saw.evidence and claim.evidence not in (saw.evidence, "documented"):
+            found.append(
+                f"{claim.place}: `{claim_id}` is recorded with evidence {claim.evidence}, but"
+                f" cell `{saw.cell}` of {notebook.path} says {saw.evidence}: change the one that"
+                " is wrong"
+            )
     return found
 
 
@@ -138,7 +145,8 @@ def expected(claim: Claim, host: str) -> tuple[str, ...]:
     """The verdicts that a run on ``host`` may come to, the recorded one first.
 
     A claim about another host stays unsettled here. One that is documented may: its cell asks what
-    not every host reaches.
+    not every host reaches. Where it does reach it, it says executed or inspected, as ever: both
+    beat a reference, so neither contradicts the record.
     """
     if claim.on and host != claim.on and not host.startswith(f"{claim.on}-"):
         return ("unsettled",)
@@ -179,17 +187,21 @@ def _claim(path: Path, line: int, row: Any) -> Claim:
             raise ClaimsError(f"{place}: `{key}` is missing or no text")
     if not isinstance(row.get("references", []), list):
         raise ClaimsError(f"{place}: `references` must be a list of addresses")
+    if row["verdict"] == "unsettled" and "evidence" in row:
+        raise ClaimsError(f"{place}: nothing shows what is unsettled: take `evidence` away")
     for key, allowed in (("verdict", VERDICTS), ("evidence", EVIDENCE)):
-        if row[key] not in allowed:
+        if key in row and row[key] not in allowed:
             raise ClaimsError(f"{place}: {key} `{row[key]}` is none of {', '.join(allowed)}")
+    evidence = row.get("evidence")
     needed = {
-        "references": row["evidence"] == "documented",
+        "evidence": row["verdict"] != "unsettled",
+        "references": evidence == "documented",
         "would_settle": row["verdict"] == "unsettled",
         "until": row["verdict"] == "outdated",
     }
     for key, needs in needed.items():
         if needs and not row.get(key):
-            why = f"verdict {row['verdict']}, evidence {row['evidence']}"
+            why = f"verdict {row['verdict']}" + (f", evidence {evidence}" if evidence else "")
             raise ClaimsError(f"{place}: `{key}` is missing ({why})")
     fields = {key: str(value).strip() for key, value in row.items() if key != "references"}
     return Claim(**fields, references=list(row.get("references", [])), path=path, line=line)

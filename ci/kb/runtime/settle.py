@@ -21,7 +21,8 @@ def settle(
     """Settle ``claim`` by what was observed, show the verdict, and return it.
 
     Each keyword takes the :class:`~kb.runtime.checks.Check` that must hold for that verdict.
-    Exactly one holding gives it; none, or several at once, leave the claim ``unsettled``.
+    Exactly one holding gives it; none, or several at once, leave the claim ``unsettled``, and then
+    there is no evidence of anything.
     """
     cases = dict(zip(VERDICTS, (confirmed, refuted, partly, outdated), strict=True))
     given = {verdict: case for verdict, case in cases.items() if case is not None}
@@ -37,13 +38,14 @@ def settle(
         raise TypeError(f"settle({claim!r}): evidence must be one of {', '.join(EVIDENCE)}")
     holding = [verdict for verdict, case in given.items() if case.holds]
     settled = holding[0] if len(holding) == 1 else "unsettled"
+    by = evidence if settled != "unsettled" else None
     saw = [f"{verdict} if {case.says}" for verdict, case in given.items()]
     from IPython.display import display  # noqa: PLC0415 - claims are read where no kernel is
 
     shown = "\n".join([f"{claim}: {settled}", *(f"  {line}" for line in saw)])
     display(
         {
-            MIME: {"claim": claim, "verdict": settled, "evidence": evidence, "saw": saw},
+            MIME: {"claim": claim, "verdict": settled, "evidence": by, "saw": saw},
             "text/plain": shown,
         },
         raw=True,

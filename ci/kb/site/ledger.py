@@ -10,7 +10,7 @@ from kb.site.model import ClaimView, Site
 
 # How true, for readers of ClaimReview; an unsettled claim has no rating.
 _RATING = {"confirmed": 5, "partly": 3, "outdated": 2, "refuted": 1}
-_OPTIONAL = ("truth", "instead", "on", "references", "would_settle", "until")
+_OPTIONAL = ("evidence", "truth", "instead", "on", "references", "would_settle", "until")
 
 
 def as_json(site: Site) -> str:
@@ -26,7 +26,6 @@ def _entry(view: ClaimView) -> dict[str, Any]:
         "source": claim.source,
         "says": claim.says,
         "verdict": claim.verdict,
-        "evidence": claim.evidence,
         "url": view.url,
         "areas": view.areas,
     }
@@ -41,7 +40,7 @@ def _entry(view: ClaimView) -> dict[str, Any]:
         {
             "host": seen.host,
             "verdict": seen.verdict,
-            "evidence": seen.evidence,
+            **({"evidence": seen.evidence} if seen.evidence else {}),
             "when": _iso(seen.stage.started),
             "run": "passed" if seen.stage.passed else "failed",
             "older": seen.stage.older,

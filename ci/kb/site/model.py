@@ -192,7 +192,7 @@ class Seen:
     host: str
     stage: StageRun
     verdict: str
-    evidence: str
+    evidence: str | None  # none where it could not tell
     saw: tuple[str, ...]
 
 

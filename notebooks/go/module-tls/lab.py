@@ -115,7 +115,7 @@ class Lab:
             stderr=said,
         )
         atexit.register(server.kill)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (state / "sumdb.key").exists() or not (state / "sumdb.key").read_text().strip():
             if time.monotonic() > deadline or server.poll() is not None:
                 raise RuntimeError(
@@ -143,7 +143,7 @@ class Lab:
             own |= {"GOFLAGS": "-modcacherw", "SSL_CERT_FILE": str(self.work / "ca.pem")}
             began = time.monotonic()
             done = subprocess.run(
-                ["timeout", "20", str(self.go[release] / "bin/go"), *command],
+                ["timeout", "120", str(self.go[release] / "bin/go"), *command],
                 cwd=directory,
                 env=own | env,
                 capture_output=True,

@@ -7,10 +7,14 @@ import (
 	"io"
 	"log"
 	"net"
+	"runtime"
 	"time"
 )
 
 const connections = 20
+
+// The listener is opened by the first thread, where a trace looks for it.
+func init() { runtime.LockOSThread() }
 
 func main() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

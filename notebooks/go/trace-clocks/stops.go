@@ -1,10 +1,13 @@
-// Collects a large heap five times while a goroutine looks at the clock, and says how much of a
-// collection was the goroutine's longest wait: the median, in percent.
+// Collects a large heap nine times while a goroutine looks at the clock, and says how much of a
+// collection was the goroutine's longest wait: the median, in percent. A collection ends where the
+// runtime says so (LastGC): what runtime.GC does after it, with the program running, takes as long as
+// a busy machine lets it.
 package main
 
 import (
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sort"
 	"sync/atomic"
 	"time"
@@ -28,14 +31,16 @@ func main() {
 		}
 	}()
 	var shares []int64
-	for range [5]int{} {
+	var stats debug.GCStats
+	for range [9]int{} {
 		longest.Store(0)
 		begin := time.Now()
 		runtime.GC()
-		shares = append(shares, longest.Load()*100/int64(time.Since(begin)))
+		debug.ReadGCStats(&stats)
+		shares = append(shares, longest.Load()*100/int64(stats.LastGC.Sub(begin)))
 	}
 	end.Store(1)
 	runtime.KeepAlive(heap)
 	sort.Slice(shares, func(i, j int) bool { return shares[i] < shares[j] })
-	fmt.Println(shares[2])
+	fmt.Println(shares[4])
 }

@@ -26,11 +26,11 @@ running = subprocess.Popen(
     stderr=subprocess.PIPE,
     text=True,
 )
-deadline = time.monotonic() + 20
+deadline = time.monotonic() + 120
 answer = "nothing"
 while running.poll() is None and time.monotonic() < deadline:
     try:
-        answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=1).read().decode()
+        answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10).read().decode()
         break
     except OSError:
         continue  # it is not there yet

@@ -79,12 +79,35 @@ END
 # What the unit runs as, 0 if nothing.
 process() { systemctl show --value --property MainPID "passed-$1.service"; }
 
+# wait_for SECONDS CONDITION...: until it holds, or that long; what comes after looks itself.
+wait_for() {
+    local end=$((SECONDS + $1))
+    until "${@:2}"; do
+        [ "$SECONDS" -lt "$end" ] || return 0
+        sleep 0.1
+    done
+}
+
+runs() { [ "$(process "$1")" != 0 ]; }
+
+is() { [ "$(state "$1")" = "$2" ]; }
+
+# slower_starts NAME...: their next starts take half a second more.
+slower_starts() {
+    local name
+    for name; do
+        mkdir -p "$units/passed-$name.service.d"
+        printf '[Service]\nExecStartPre=/bin/sleep 0.5\n' >"$units/passed-$name.service.d/slower.conf"
+    done
+    systemctl daemon-reload
+}
+
 state() { systemctl is-active "passed-$1" || true; }
 
 end_units() {
     systemctl --quiet stop 'passed-*.socket' 'passed-*.service' 2>/dev/null || true
     systemctl reset-failed 'passed-*' 2>/dev/null || true
-    rm -f "$units"/passed-* "$units/sockets.target.wants"/passed-*
+    rm -rf "$units"/passed-* "$units/sockets.target.wants"/passed-*
     ip netns delete passed 2>/dev/null || true
     systemctl daemon-reload
 }
