@@ -24,6 +24,10 @@ class HostError(Exception):
     """A host that cannot be used. One sentence: what is wrong and what to do."""
 
 
+class HostHungError(HostError):
+    """A host that stopped to answer while it ran, and was ended for it. A new one may do."""
+
+
 @dataclass(frozen=True)
 class Host:
     """One entry of ``ci/hosts.toml``."""
@@ -48,6 +52,13 @@ class Session(Protocol):
     facts: dict[str, Any]
     here: str  # the directory on the host that holds the notebook and the files beside it
     disposable: bool  # whether closing throws the whole host away
+
+    @property
+    def hung(self) -> str:
+        """Why the host was ended, if it was because it hung: one sentence; "" otherwise.
+
+        A kernel that ran on it has died then; a command raises :class:`HostHungError`.
+        """
 
     @property
     def image(self) -> dict[str, str] | None:

@@ -18,7 +18,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from kb.proof import snapshots
-from kb.proof.hosts import Host, HostError
+from kb.proof.hosts import Host, HostError, HostHungError
 from kb.runtime.record import write_atomically
 
 PYTHON = "/opt/kb/bin/python"
@@ -40,6 +40,7 @@ class RemoteSession(ABC):
     """A host in use that is reached through its agent. Each kind says how to connect."""
 
     disposable = True
+    hung = ""
     host: Host
     image: dict[str, str]
     here: str
@@ -96,7 +97,8 @@ class RemoteSession(ABC):
             report = {}
         if not report:
             silent = f"{self.host.name} does not answer any more{self.console_end()}"
-            raise HostError(self.why_ended() or silent)
+            why = self.why_ended() or silent
+            raise HostHungError(why) if self.hung else HostError(why)
         return report["status"], report["out"], report["err"]
 
     def _cached_state(
