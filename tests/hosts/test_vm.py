@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from kb.proof import catalog, hosts
-from kb.proof.hosts import HostError, images, managed, vm
+from kb.proof.hosts import HostError, HostHungError, Session, images, managed, vm
 from places import containers
 from project import Project, code, notebook
 
@@ -111,21 +113,98 @@ def test_a_guest_that_does_not_boot(panicking: tuple[hosts.Host, str]) -> None:
     )
 
 
-def test_a_guest_that_hangs(hosted: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(managed, "SILENCE", 2.0)
-    path = "notebooks/a/x.ipynb"
-    hosted.add(path, notebook(parameters='x: str = ""  # nothing', needs=NEEDS))
+BOOK = "notebooks/a/x.ipynb"
+
+
+@pytest.fixture
+def resumed(hosted: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], Session]]:
+    """Resumes a guest that hangs when it is silent for so many seconds."""
+    hosted.add(BOOK, notebook(parameters='x: str = ""  # nothing', needs=NEEDS))
     host = hosts.load(hosted.root)["debian-13-vm"]
-    session = hosts.start(host, catalog.read(hosted.root, Path(path)), {})
-    try:
+    sessions = []
+
+    def resume(silent: int) -> Session:
+        monkeypatch.setattr(vm, "SILENT", silent)
+        sessions.append(hosts.start(host, catalog.read(hosted.root, Path(BOOK)), {}))
         say = "echo the last words >/dev/console"
-        assert session.command(["sh", "-c", say]) == (0, "", "")
-        [container] = containers(path)
-        subprocess.run(["docker", "pause", container], check=True, capture_output=True)
-        with pytest.raises(HostError) as caught:
-            session.command(["true"], timeout=1)
-    finally:
+        assert sessions[-1].command(["sh", "-c", say]) == (0, "", "")
+        return sessions[-1]
+
+    yield resume
+    for session in sessions:
         session.close()
+
+
+def docker(*words: str) -> None:
+    subprocess.run(["docker", *words], check=True, capture_output=True)
+
+
+def test_a_guest_that_hangs_is_ended(resumed: Callable[[int], Session]) -> None:
+    session = resumed(5)
+    [container] = containers(BOOK)
+    stop = "socat -t 5 - UNIX-CONNECT:/run/monitor <<<stop"
+    docker("exec", container, "bash", "-c", stop)  # its processors, not QEMU
+    begun = time.monotonic()
+    with pytest.raises(HostHungError) as caught:
+        session.command(["true"])
+    assert time.monotonic() - begun < 40
+    assert str(caught.value) == session.hung == session.why_dead()
+    assert session.hung.startswith(
+        "debian-13-vm hung: it ran, and did not answer for 5 s; the guest's console ends with:"
+    )
+    assert session.hung.endswith("the last words")
+    with pytest.raises(HostHungError):  # it stays so
+        session.command(["true"])
+
+
+def test_a_guest_that_hangs_while_a_notebook_runs(hosted: Project) -> None:
+    hang = "kill -STOP $(systemctl show --property MainPID --value kb-kernel)\nsleep 200"
+    hosted.add(
+        BOOK,
+        notebook(
+            code("hang", f"%%observe Nobody answers any more\n{hang}"),
+            parameters='x: str = ""  # nothing',
+            needs=NEEDS,
+        ),
+    )
+    done = hosted.run("pytest", "--on", "debian-13-vm", "notebooks")
+    assert done.returncode == 1, done.stdout
+    assert (
+        "debian-13-vm hung: it ran, and did not answer for 20 s; the guest's console ends with:"
+    ) in done.stdout
+
+
+def test_a_guest_that_is_busy_or_starved_does_not_hang(resumed: Callable[[int], Session]) -> None:
+    session = resumed(3)
+    [container] = containers(BOOK)
+    busy = 'for i in 1 2 3 4; do timeout 15 sh -c "while :; do :; done" & done; wait; echo done'
+    docker("update", "--cpus", "0.5", container)
+    assert session.command(["sh", "-c", busy]) == (0, "done\n", "")
+    assert session.hung == ""
+
+
+def test_a_guest_that_was_paused_for_a_minute_goes_on(resumed: Callable[[int], Session]) -> None:
+    session = resumed(vm.SILENT)
+    [container] = containers(BOOK)
+    with ThreadPoolExecutor() as background:
+        work = background.submit(session.command, ["sh", "-c", "sleep 5; echo done"])
+        docker("pause", container)
+        time.sleep(60)
+        docker("unpause", container)
+        assert work.result() == (0, "done\n", "")
+    assert session.command(["systemctl", "is-system-running"])[0] == 0
+    assert session.hung == ""
+
+
+def test_a_guest_that_stays_paused(
+    resumed: Callable[[int], Session], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = resumed(vm.SILENT)
+    monkeypatch.setattr(managed, "SILENCE", 2.0)
+    [container] = containers(BOOK)
+    docker("pause", container)
+    with pytest.raises(HostError) as caught:
+        session.command(["true"], timeout=1)
     assert str(caught.value).startswith(
         "debian-13-vm does not answer any more; the guest's console"
     )

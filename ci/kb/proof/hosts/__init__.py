@@ -116,6 +116,13 @@ class Session(Protocol):
     disposable: bool  # whether closing throws the whole host away
 
     @property
+    def hung(self) -> str:
+        """Why the host was ended, if it was because it hung: one sentence; "" otherwise.
+
+        A kernel that ran on it has died then; a command raises :class:`HostHungError`.
+        """
+
+    @property
     def image(self) -> dict[str, str] | None:
         """Name and id of the image it was made from."""
 

@@ -23,6 +23,7 @@ class LocalSession:
     """This machine, with the kernel in this Python environment."""
 
     disposable = False
+    hung = ""
     image: dict[str, str] | None = None
 
     def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:

@@ -21,7 +21,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_client.provisioning.provisioner_base import KernelProvisionerBase
 
 from kb.proof import snapshots
-from kb.proof.hosts import Host, HostError, kernelspec
+from kb.proof.hosts import Host, HostError, HostHungError, kernelspec
 from kb.runtime.record import write_atomically
 
 PYTHON = "/opt/kb/bin/python"
@@ -44,6 +44,7 @@ class RemoteSession(ABC):
     """A host in use that is reached through its agent. Each kind says how to connect."""
 
     disposable = True
+    hung = ""
     host: Host
     image: dict[str, str]
     here: str
@@ -100,7 +101,8 @@ class RemoteSession(ABC):
             report = {}
         if not report:
             silent = f"{self.host.name} does not answer any more{self.console_end()}"
-            raise HostError(self.why_ended() or silent)
+            why = self.why_ended() or silent
+            raise HostHungError(why) if self.hung else HostError(why)
         return report["status"], report["out"], report["err"]
 
     def _cached_state(

@@ -20,12 +20,15 @@ from docker.errors import DockerException, NotFound
 
 from kb.proof import snapshots
 from kb.proof.catalog import Notebook
-from kb.proof.hosts import Host, HostError, containers, images
+from kb.proof.hosts import Host, HostError, HostHungError, containers, images
 from kb.proof.hosts.containers import Container
 from kb.proof.hosts.managed import FIXTURES, REPOSITORY, KernelManager, RemoteSession
 from kb.runtime.terminal import clean, plain
 
-START = 300  # seconds until a resumed guest answers
+LOAD = 60.0  # seconds until a guest's memory is read
+SILENT = 20  # seconds in which a guest could have answered, and did not: it hangs
+BOOT = 120  # the same while it boots again
+START = 300  # seconds until a guest is ready
 PORTS = {"shell": 5001, "iopub": 5002, "stdin": 5003, "control": 5004, "hb": 5005}
 KVM = "/dev/kvm"
 PANIC = "Kernel panic"  # registers follow it
@@ -50,7 +53,7 @@ class VmSession(RemoteSession):
         self._container = Container(
             host.name,
             machine,
-            ["resume", "{shared}"],
+            ["resume", "{shared}", str(SILENT), str(BOOT)],
             binds=binds,
             label=str(notebook.path),
             env={},
@@ -113,7 +116,22 @@ class VmSession(RemoteSession):
         self._wait()
 
     def connect(self) -> socket.socket:
-        return self._container.connect(START)
+        try:
+            return self._container.connect(LOAD)
+        except HostError:
+            if hung := self.hung:
+                raise HostHungError(hung) from None
+            raise
+
+    @property
+    def hung(self) -> str:  # type: ignore[override]
+        silent = self._container.shared / "hung"
+        if not silent.exists():
+            return ""
+        seconds = silent.read_text().strip()
+        return (
+            f"{self.host.name} hung: it ran, and did not answer for {seconds} s{self.console_end()}"
+        )
 
     def command(
         self, argv: Any, env: dict[str, str] | None = None, timeout: float = 300, text: str = ""
@@ -136,6 +154,8 @@ class VmSession(RemoteSession):
         return snapshots.take(self.command, known, of_image=True)
 
     def why_ended(self) -> str:
+        if hung := self.hung:
+            return hung
         if not (ended := self._container.why_ended()):
             return ""
         return ended + self.console_end()
