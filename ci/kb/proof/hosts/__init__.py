@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ if TYPE_CHECKING:  # it takes a while to load, and to find runs fresh takes no k
     from jupyter_client.manager import AsyncKernelManager
 
 KINDS = ("docker", "vm", "local")
-KEYS = ("kind", "title", "offers", "base", "gpus")
+KEYS = ("kind", "title", "offers", "base", "gpus", "memory")
+MEMORY = re.compile(r"[1-9][0-9]*[mg]")
 
 
 class HostError(Exception):
@@ -35,6 +37,7 @@ class Host:
     offers: tuple[str, ...]
     base: str = ""
     gpus: str = ""
+    memory: str = ""  # most that its container may take, in the place of what each may
 
     def lacks(self, notebook: Notebook) -> str | None:
         """Why ``notebook`` cannot run here, or None."""
@@ -107,6 +110,8 @@ def load(root: Path) -> dict[str, Host]:
             raise HostError(f"{where}: `kind` must be one of {', '.join(KINDS)}")
         if entry["kind"] != "local" and not entry.get("base"):
             raise HostError(f"{where}: `base` is missing: name the image that it is made from")
+        if "memory" in entry and not MEMORY.fullmatch(str(entry["memory"])):
+            raise HostError(f"{where}: `memory` must be text such as 512m or 8g")
         for need in entry.get("offers", []):
             if need not in NEEDS:
                 raise HostError(f"{where}: unknown offer `{need}` (known: {', '.join(NEEDS)})")
@@ -119,6 +124,7 @@ def load(root: Path) -> dict[str, Host]:
             (*entry.get("offers", ()), *found),
             entry.get("base", ""),
             entry.get("gpus", ""),
+            entry.get("memory", ""),
         )
     return hosts
 

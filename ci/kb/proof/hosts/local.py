@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from kb.proof import snapshots
 from kb.proof.catalog import Notebook
-from kb.proof.hosts import Host, HostError
+from kb.proof.hosts import Host, HostError, scratch
 from kb.runtime import facts
 
 
@@ -28,7 +27,7 @@ class LocalSession:
     def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
         self.here = str((notebook.root / notebook.path).parent)
         self.facts = {"name": host.name, "kind": host.kind, **facts.gather()}
-        self.shared = Path(tempfile.mkdtemp(prefix="kb-"))
+        self.shared = scratch.directory()
         self.fixtures = self.shared / "fixtures"
         self.fixtures.mkdir()
         for name, path in fixtures.items():
