@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -75,6 +76,27 @@ def test_a_host_that_disappears(waiting: tuple[Project, str]) -> None:
     record = project.executed(f"build/runs/debian-13/{book.removesuffix('.ipynb')}.run.ipynb")
     assert list(statuses(record).values())[-2:] == ["failed", "not run"]
     assert record["metadata"]["kb_run"]["result"] == "failed"
+
+
+def test_a_container_takes_no_more_of_the_machine_than_it_may(waiting: tuple[Project, str]) -> None:
+    project, book = waiting
+    with project.start("pytest", "--on", "debian-13", book) as process:
+        wait_for(lambda: begun(book))
+        [container] = containers(book)
+        asked = "{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}} {{.HostConfig.IpcMode}}"
+        command = ["docker", "inspect", "--format", asked, container]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        mounts = subprocess.run(
+            ["docker", "exec", container, "cat", "/proc/mounts"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert done.stdout.split() == [str(4 << 30), "4096", "private"]
+    [shared] = [line for line in mounts.stdout.splitlines() if " /tmp/kb-hosts-" in line]
+    assert {"nosuid", "nodev"} <= set(shared.split()[3].split(",")) or os.geteuid() != 0
 
 
 def stopped(project: Project, *arguments: str, **env: str) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 from project import Project, code, notebook
 
-WHICH = "import glob\nprint(glob.glob('/tmp/kb-*'))"  # named differently in each container
+WHICH = "import glob\nprint(glob.glob('/tmp/kb-hosts-*/*'))"  # named differently in each container
+# It says that nothing changed, whatever it is asked.
+ANOTHER_FIND = """
+import os
+open('/tmp/mine', 'w').close()
+os.rename('/usr/bin/find', '/usr/bin/find.old')
+with open('/usr/bin/find', 'w') as file:
+    file.write('#!/bin/sh\\n')
+os.chmod('/usr/bin/find', 0o755)
+"""
 LEAVE = {
     "nothing": "open('/tmp/mine', 'w').close()\nimport os\nos.remove('/tmp/mine')",
     "a-file": "open('/tmp/mine', 'w').close()",
@@ -13,6 +22,13 @@ LEAVE = {
     "a-removal": "import os\nos.remove('/usr/share/doc/bash/copyright')",
     "a-mode": "import os\nos.chmod('/etc/passwd', 0o600)",
     "shared-memory": "open('/dev/shm/mine', 'w').close()",
+    "a-queue": "open('/dev/mqueue/mine', 'w').close()",
+    "a-semaphore": "import ctypes\nassert ctypes.CDLL(None).semget(7, 1, 0o1600) >= 0",
+    "an-old-style-queue": "import ctypes\nassert ctypes.CDLL(None).msgget(7, 0o1600) >= 0",
+    "old-style-memory": "import ctypes\nassert ctypes.CDLL(None).shmget(7, 99, 0o1600) >= 0",
+    "a-shared-file": "import glob\nopen(glob.glob('/tmp/kb-hosts-*/*')[0] + '/mine', 'w').close()",
+    "a-shared-mode": "import glob, os\nos.chmod(glob.glob('/tmp/kb-hosts-*/*')[0], 0o777)",
+    "another-find": ANOTHER_FIND,
     "a-process": "import subprocess\nsubprocess.Popen(['sleep', '60'], start_new_session=True)",
 }
 

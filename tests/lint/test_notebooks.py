@@ -13,7 +13,7 @@ import pytest
 from kb.proof import catalog, lint
 from kb.proof.catalog import Notebook
 from kb.proof.format import canonical
-from kb.proof.lint.rules import AREA_RULES, RULES
+from kb.proof.lint.rules import AREA_RULES, RULES, identity
 from kb.proof.lint.shell import check_cells, check_setups
 
 ROOT = Path(__file__).parents[2]
@@ -207,7 +207,14 @@ def test_each_rule_can_fail(rule: str, edit: Callable, says: str, tmp_path: Path
 
 def test_every_rule_is_shown_to_fail() -> None:
     shown = {case[0] for case in test_each_rule_can_fail.pytestmark[0].args[1]}
+    shown.add("identity")  # below: it is not of the cells
     assert shown == {rule.__name__ for rule in RULES}
+
+
+def test_a_notebook_must_say_what_it_is() -> None:
+    content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
+    copied = Notebook(ROOT, Path("runbooks/area/copy.ipynb"), content)
+    assert list(identity(copied)) == ['the metadata must say `"identity": "runbooks/area/copy"`']
 
 
 @pytest.fixture

@@ -134,3 +134,14 @@ def test_workflow(path: Path) -> None:
         assert re.fullmatch(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), (
             f"{path.name}: `{line}` must be pinned: owner/name@COMMIT # vX.Y.Z"
         )
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/run.md"])
+def test_what_a_reader_installs_on_a_host_has_a_known_hash(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("pip install")]
+    options = [line.partition("#")[0].split()[2:] for line in lines]
+    assert options == [
+        ["--require-hashes", "--only-binary", ":all:", "--requirement", "requirements-host.txt"],
+        ["--no-deps", "--no-build-isolation", "."],
+    ]

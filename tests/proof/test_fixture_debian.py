@@ -7,6 +7,7 @@ import importlib.util
 import lzma
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -79,7 +80,7 @@ def test_a_tree_holds_the_packages_and_says_which(debian: ModuleType, tmp_path: 
     dest = tmp_path / "dest"
     (dest / ".making.killed").mkdir(parents=True)  # what a killed run leaves
     assert debian.command([str(dest)], "x", {"system": debian.tree("old", ["library"])}) == 0
-    assert sorted(path.name for path in dest.iterdir()) == [".lock", "system"]
+    assert sorted(path.name for path in dest.iterdir()) == [".digest", ".lock", "system"]
     assert (dest / "system/usr/lib/library.so").read_text() == "the library"  # not this machine's
     assert (dest / "system/PACKAGES").read_text().startswith("library 2.31-1 ")
     assert "Version: 2.31-1" in (dest / "system/DEBIAN/library").read_text()
@@ -90,6 +91,30 @@ def test_what_is_there_is_left_alone(debian: ModuleType, tmp_path: Path) -> None
     assert debian.command([str(tmp_path / "dest")], "x", trees) == 0
     shutil.rmtree(tmp_path / "mirror")
     assert debian.command([str(tmp_path / "dest")], "x", trees) == 0
+
+
+@pytest.mark.parametrize("edited", ["x", "x.txt", "debian.py"])
+def test_what_is_made_from_something_else_now_is_made_anew(
+    debian: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, edited: str
+) -> None:
+    here = tmp_path / "fixtures"
+    here.mkdir()
+    for name in ("x", "x.txt", "debian.py", "other"):
+        (here / name).write_text("pins")
+    monkeypatch.setattr(debian, "__file__", str(here / "debian.py"))
+    dest = tmp_path / "dest"
+
+    def make(content: str) -> dict[str, Callable[[Path], object]]:
+        return {"system": lambda into: (into / "file").write_text(content)}
+
+    assert debian.command([str(dest)], "x", make("old") | {"dropped": make("old")["system"]}) == 0
+    (here / "other").write_text("edited")
+    assert debian.command([str(dest)], "x", make("new")) == 0
+    assert (dest / "system/file").read_text() == "old"
+    (here / edited).write_text("edited")
+    assert debian.command([str(dest)], "x", make("new")) == 0
+    assert (dest / "system/file").read_text() == "new"
+    assert not (dest / "dropped").exists()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +143,7 @@ def test_what_is_not_as_signed_is_refused(
         debian.command([str(tmp_path / "dest")], "x", {"s": debian.tree("old", ["library"])}) == 1
     )
     assert says in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "dest").iterdir()] == [".lock"]
+    assert sorted(path.name for path in (tmp_path / "dest").iterdir()) == [".digest", ".lock"]
 
 
 def test_a_package_that_is_not_there(

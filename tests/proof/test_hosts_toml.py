@@ -42,6 +42,8 @@ def test_the_repositorys_own() -> None:
         (GOOD.replace("offers", "ofers"), "ci/hosts.toml: [box]: unknown key `ofers` (known: "),
         (GOOD.replace("root", "rot"), "ci/hosts.toml: [box]: unknown offer `rot` (known: root,"),
         (GOOD.replace('base = "debian:13"\n', ""), "ci/hosts.toml: [box]: `base` is missing"),
+        (GOOD + 'memory = "lots"\n', "ci/hosts.toml: [box]: `memory` must be text such as 512m"),
+        (GOOD + "memory = 8\n", "ci/hosts.toml: [box]: `memory` must be text such as 512m or 8g"),
     ],
 )
 def test_a_mistake(project: Project, text: str, says: str) -> None:

@@ -32,9 +32,18 @@ def taken(
 ) -> snapshots.Snapshot:
     """A snapshot of this machine, of whose files only the one at ``path`` is looked at."""
 
-    def command(argv: list[str], text: str = "") -> tuple[int, str, str]:
+    def command(
+        argv: list[str], env: dict[str, str] | None = None, text: str = ""
+    ) -> tuple[int, str, str]:
         here = [word.replace("find / ", f"find {path.parent} ") for word in argv]
-        done = subprocess.run(here, input=text, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            here,
+            env={**os.environ, **(env or {})},
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         return done.returncode, done.stdout, done.stderr
 
     known = snapshot(files={str(path): before}) if before else None
@@ -65,6 +74,21 @@ def test_nothing_differs_from_itself(file: Path) -> None:
 
 def test_content(file: Path) -> None:
     before = files(file)
+    file.write_text("otherwise")
+    assert snapshots.differences(before, files(file)) == [f"{file}: content"]
+
+
+def test_tools_that_a_notebook_put_first_are_not_asked(
+    file: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files(file)
+    tools = tmp_path_factory.mktemp("tools")
+    for name in ("find", "xargs", "sha256sum", "bash"):
+        (tools / name).write_text("#!/bin/sh\n")
+        (tools / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+    (tools / "quiet").write_text("exit 0\n")
+    monkeypatch.setenv("BASH_ENV", str(tools / "quiet"))
     file.write_text("otherwise")
     assert snapshots.differences(before, files(file)) == [f"{file}: content"]
 
@@ -204,4 +228,4 @@ def test_names_of_any_kind(file: Path) -> None:
 
 def test_a_host_that_cannot_list() -> None:
     with pytest.raises(snapshots.StateError, match="status 124"):
-        snapshots.take(lambda argv: (124, "half", ""))
+        snapshots.take(lambda argv, env: (124, "half", ""))

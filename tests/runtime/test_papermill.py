@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import signal
 import subprocess
@@ -114,6 +116,78 @@ def test_a_wrong_parameter_stops_it_before_anything_changes(
     assert list(executed.values()) == ["failed", "not run", "not run", "not run", "not run"]
 
 
+PWN = "open('pwned', 'w')"
+BROKEN_OUT = f'" + str({PWN}) + "'
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({f"x = {PWN}; y": 1}, "`x...` is no name for a parameter: a name is a letter,"),
+        ({f"x = 1\n%time {PWN}\ny": 1}, "`x...` is no name for a parameter: a name is a letter,"),
+        ({"__builtins__": 1}, "`_...` is no name for a parameter: a name is a letter,"),
+        (
+            f"go_version: !!binary {base64.b64encode(BROKEN_OUT.encode()).decode()}",
+            "parameter `go_version` must be text, a number or a truth value, not bytes: write it",
+        ),
+        (
+            f"go_version: !!omap [{json.dumps(BROKEN_OUT)}: 1]",
+            "parameter `go_version` must be text, a number or a truth value, not list: write it",
+        ),
+        ({"go_version=hunter2": "x"}, "`go_version...` is no name for a parameter: a name is a"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("option", "more"), [("-f", ()), ("-y", ("-l", "R")), ("-b", ("--prepare-only",))]
+)
+def test_what_is_passed_does_not_run_and_is_written_nowhere(
+    project: Project, given: dict[str, int] | str, says: str, option: str, more: tuple[str, ...]
+) -> None:
+    project.add("runbooks/area/name.ipynb", changing())
+    text = given if isinstance(given, str) else json.dumps(given)
+    (project.root / "given.yml").write_text(text)
+    coded = base64.b64encode(text.encode()).decode()
+    argument = {"-f": "given.yml", "-y": text, "-b": coded}[option]
+    done = project.papermill("runbooks/area/name.ipynb", option, argument, *more)
+    said = error(done)
+    assert said.startswith(says)
+    assert said.endswith("(nothing has been changed)")
+    assert not (project.root / "pwned").exists()
+    assert not (project.root / "out.ipynb").exists()
+    assert "hunter2" not in done.stderr + done.stdout
+
+
+def test_a_mistyped_secret_is_in_no_record(project: Project) -> None:
+    project.add("runbooks/area/name.ipynb", runbook(parameters=SERVICE))
+    done = project.papermill("runbooks/area/name.ipynb", "-p", "api_tokn", "hunter2")
+    assert error(done).startswith("unknown parameter `api_tokn`; did you mean `api_token`?")
+    assert "hunter2" not in (project.root / "out.ipynb").read_text() + done.stderr
+
+
+def test_an_unknown_kernel(project: Project) -> None:
+    project.add("runbooks/area/name.ipynb", runbook())
+    done = project.papermill("runbooks/area/name.ipynb", "--kernel", "none")
+    assert error(done) == "there is no kernel `none` here: leave out --kernel"
+
+
+def test_a_record_is_as_private_as_it_is_meant(project: Project) -> None:
+    project.add("runbooks/area/name.ipynb", runbook(parameters=SERVICE))
+
+    def mode(umask: int, *arguments: str) -> int:
+        (project.root / "out.ipynb").unlink(missing_ok=True)
+        before = os.umask(umask)
+        try:
+            done = project.papermill("runbooks/area/name.ipynb", *arguments)
+        finally:
+            os.umask(before)
+        assert done.returncode == 0, done.stderr
+        return (project.root / "out.ipynb").stat().st_mode & 0o777
+
+    assert mode(0o022) == 0o644
+    assert mode(0o077) == 0o600
+    assert mode(0o022, "-p", "api_token", "hunter2") == 0o600
+
+
 def test_the_life_of_a_runbook(project: Project, world: Path) -> None:
     path = "runbooks/area/name.ipynb"
     project.add(path, changing())
@@ -179,21 +253,25 @@ def test_no_secret_gets_out(project: Project) -> None:
             code("bash", '%%observe x\necho "token $api_token"; echo "$FOO_PASSWORD" >&2; env'),
             code("key", '%%observe x\necho "$ssh_key" | sed -n 2p'),
             code("print", "import os\nprint(api_token, os.environ['FOO_PASSWORD'])\napi_token"),
+            code("traced", '%%observe x\nset -x\ntrue "$odd_token"\nprintf \'%q\' "$odd_token"'),
+            code("repr", "import json\nprint(json.dumps(odd_token), repr(odd_token))\nodd_token"),
+            code("keys", KEYS),
             code("parts", PARTS),
             code("display", "from IPython.display import HTML\nHTML(f'<b>{api_token}</b>')"),
             code(
                 "error", "raise ValueError(f'with {api_token} and ' + os.environ['FOO_PASSWORD'])"
             ),
-            parameters=f'{SERVICE}\nssh_key: str = ""  # to log in with',
+            parameters=f'{SERVICE}\nssh_key: str = ""  # to log in with\n{ODD}',
         ),
     )
     done = project.papermill(
         path, "-p", "api_token", "of-a-parameter", "-p", "ssh_key", key, "--log-output",
+        "-p", "odd_token", "it's \"ödd\" \\here",
         **{"FOO_PASSWORD": "of-the-environment"},
     )  # fmt: skip
     stored = (project.root / "out.ipynb").read_text()
     for said in (stored, done.stdout, done.stderr):
-        for secret in ("of-a-parameter", "of-the-environment", "line-of-the-key"):
+        for secret in ("of-a-parameter", "of-the-environment", "line-of-the-key", "here", "dd\\"):
             assert secret not in said
     assert error(done).startswith("ValueError: with *** and *** (cell `error`)")
     printed = outputs(project.executed())
@@ -202,6 +280,11 @@ def test_no_secret_gets_out(project: Project) -> None:
     assert printed["print"].startswith("*** ***\n")
 
 
+ODD = 'odd_token: str = ""  # with a quote, a backslash, and what is no ASCII'
+KEYS = """\
+from IPython.display import display
+display({"application/json": {api_token: 1}, "text/plain": "x"}, raw=True, metadata={api_token: 2})
+"""
 PARTS = """\
 import sys, time
 for half in ("of-a-par", "ameter"):

@@ -127,11 +127,58 @@ def test_a_secret_of_the_wrong_type_is_not_shown() -> None:
     assert "`api_token` must be of type str, not int (***)" in str(caught.value)
 
 
-def test_what_papermill_injects_is_read_back() -> None:
-    source = "# Parameters\na = \"x\"\nb = [1, 2]\nc = float('nan')\nd = __import__('os').environ"
-    values = parameters.passed(source)
-    assert (values["a"], values["b"], values["d"]) == ("x", [1, 2], "")
-    assert values["c"] != values["c"]
+def test_what_is_written_is_read_back() -> None:
+    values = {"a": "x'\"\\\n", "b": [1, 2], "c": float("inf"), "d": True, "e": "held back"}
+    source = parameters.written(values, {"e": ""})
+    assert "held back" not in source
+    assert parameters.passed(source) == values | {"e": ""}
+    assert parameters.passed("# Parameters\nx = float('nan')")["x"] != 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import os",
+        "a = 1; b = print(1)",
+        "a = b = 1",
+        "a = __import__('os').environ",
+        "a = b'bytes'",
+        "a = f'{print()}'",
+        "%time print(1)",
+        "__builtins__ = 1",
+        "a = " + "[" * 5000,
+    ],
+)
+def test_a_cell_of_passed_parameters_does_nothing_else(line: str) -> None:
+    with pytest.raises(ParameterError):
+        parameters.passed(f"# Parameters\n{line}")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("x=1", "x\ny", "x;y", "x y", "1x", "_x", "__builtins__", "import", "None", ""),
+        *("\N{FULLWIDTH LATIN SMALL LETTER M}ode", "é", 1, None, b"x", ("x",)),
+    ],
+)
+def test_what_is_no_name_is_refused(name: Any) -> None:
+    with pytest.raises(ParameterError, match=r"is no name for a parameter") as caught:
+        parameters.check_passed({"good": 1, name: 2})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_holds_a_secret_is_not_shown() -> None:
+    with pytest.raises(ParameterError) as caught:
+        parameters.check_passed({"api_token=hunter2": "x"})
+    assert str(caught.value).startswith("`api_token...` is no name for a parameter")
+
+
+@pytest.mark.parametrize(
+    "value", [b"x", {1}, (1,), {1: 2}, [("a", 1)], [[b"x"]], {"a": {"b": b"x"}}, ...]
+)
+def test_what_is_no_plain_value_is_refused(value: Any) -> None:
+    with pytest.raises(ParameterError, match=r"parameter `x` must be text, a number or a truth"):
+        parameters.check_passed({"x": value})
 
 
 @pytest.mark.parametrize(
@@ -141,6 +188,16 @@ def test_what_papermill_injects_is_read_back() -> None:
         ("DB_PASSWORD", True),
         ("client_secret", True),
         ("ssh_key", True),
+        ("TOKEN", True),
+        ("PASSWORD", True),
+        ("PGPASSWORD", True),
+        ("MYSQL_PWD", True),
+        ("GITHUB_PAT", True),
+        ("AWS_SECRET_ACCESS_KEY", True),
+        ("api_keys", True),
+        ("PWD", False),
+        ("PATH", False),
+        ("api_token_file", False),
         ("go_version", False),
         ("token_count", False),
         ("keyring", False),

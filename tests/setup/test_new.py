@@ -60,11 +60,11 @@ def test_a_known_area_keeps_what_is_said_of_it(checkout: Path) -> None:
     "name", ["", "install", "go/install", "runbooks/go/Install", "docs/go/x", "runbooks/go/ci"]
 )
 def test_a_name_of_another_form(checkout: Path, name: str) -> None:
-    with pytest.raises(NewError, match=f"'{name}' is no name for a notebook: say runbooks/AREA"):
+    with pytest.raises(NewError, match=f"'{name}' is not a name for a notebook: say runbooks/AREA"):
         create(checkout, name)
 
 
 def test_a_name_that_is_taken(checkout: Path) -> None:
     create(checkout, "runbooks/go/install")
-    with pytest.raises(NewError, match=r"runbooks/go/install\.ipynb is there already"):
+    with pytest.raises(NewError, match=r"runbooks/go/install\.ipynb already exists"):
         create(checkout, "runbooks/go/install.ipynb")

@@ -6,11 +6,14 @@ import gzip
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Project, claim, code, mkdocs, settled, stream, text
 from jinja2 import FileSystemLoader
+from kb.site import plugin
 from kb.site.plugin import VisibleFiles
 
 
@@ -287,6 +290,18 @@ def test_what_changed_is_built_again(empty: Project) -> None:
     assert b"seen again" in again["notebooks/go/b/index.html"]
     assert b"Now it says more." in again["notebooks/go/a/index.html"]
     assert b"Now it says more." in again["claims/index.html"]
+
+
+def test_the_cache_knows_every_file_of_the_package_that_has_a_part_in_a_page() -> None:
+    """Each room is imported: an edit of the parameters' or the claims' reader changes pages."""
+    show = (
+        "import sys, kb.site.plugin;"
+        "print(*(m.__file__ for n, m in sys.modules.items() if n.split('.')[0] == 'kb'))"
+    )
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, check=True)
+    imported = {Path(name) for name in done.stdout.split()}
+    assert any(path.name == "parameters.py" for path in imported)
+    assert imported <= set(plugin.sources())
 
 
 def test_a_cache_that_was_cut_off_is_not_taken_for_whole(empty: Project) -> None:

@@ -30,6 +30,7 @@ MAGIC = re.compile(r"%%(preflight|apply|verify|rollback|observe)[ \t]*(.*)")
 SETTLES = re.compile(r"""\bsettle\(\s*(['"])([^'"]+)\1""")
 # Keys of the metadata: name to type.
 KEYS: dict[str, tables.Kinds] = {
+    "identity": str,
     "needs": list,
     "timeout": (int, float),
     "cell_timeout": (int, float),

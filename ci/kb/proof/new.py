@@ -28,19 +28,20 @@ def create(root: Path, name: str) -> Path:
     match = NAME.fullmatch(name.removesuffix(".ipynb"))
     if match is None:
         raise NewError(
-            f"'{name}' is no name for a notebook: say runbooks/AREA/NAME or notebooks/AREA/NAME,"
+            f"'{name}' is not a name for a notebook: say runbooks/AREA/NAME or notebooks/AREA/NAME,"
             " in lower-case words joined by hyphens (make new NAME=runbooks/go/install)"
         )
     kind, area, stem = match.groups()
     path = Path(kind, area, f"{stem}.ipynb")
     for place in (path, path.with_suffix("")):
         if (root / place).exists():
-            raise NewError(f"{place} is there already: choose another name, or edit it")
+            raise NewError(f"{place} already exists: choose another name, or edit it")
     templates = root / "ci/templates"
     notebook = json.loads((templates / f"{kind}.ipynb").read_text(encoding="utf-8"))
     notebook["cells"][0]["source"] = [
         line.replace("TITLE", _title(stem)) for line in notebook["cells"][0]["source"]
     ]
+    notebook["metadata"]["kb"]["identity"] = str(path.with_suffix(""))
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(canonical(json.dumps(notebook)), encoding="utf-8")
     if (templates / kind).is_dir():

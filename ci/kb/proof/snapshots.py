@@ -65,6 +65,13 @@ SIZED = ("net.ipv4.tcp_mem", "net.ipv4.udp_mem")
 # Units that come and go by themselves: services that systemd's own programs start for a question,
 # and the mounts of what CI plugs in.
 FLEETING = ("systemd-hostnamed.", "systemd-localed.", "systemd-timedated.", "srv.", "srv-")
+# The tools are the distribution's own, wherever a notebook puts others of the same name.
+TOOLS = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+    "BASH_ENV": "",
+    "LD_PRELOAD": "",
+    "LD_LIBRARY_PATH": "",
+}
 # Sections end with the byte 1e, of files each field group and each link's target with a NUL.
 LISTING = r"""
 export LC_ALL=C
@@ -98,12 +105,13 @@ def take(command: Command, known: Snapshot | None = None, *, of_image: bool = Fa
 
     Raises :class:`StateError`: the host cannot list its state.
     """
-    status, listing, error = command(["bash", "-c", LISTING])
+    status, listing, error = command(["/bin/bash", "-c", LISTING], env=TOOLS)
     if status != 0:
         raise StateError(f"the host's state could not be listed (status {status}): {error.strip()}")
 
     def hashes(paths: Sequence[str]) -> str:
-        return command(["bash", "-c", HASHES], text="".join(f"{path}\0" for path in paths))[1]
+        named = "".join(f"{path}\0" for path in paths)
+        return command(["/bin/bash", "-c", HASHES], env=TOOLS, text=named)[1]
 
     return read(listing, hashes, known, of_image=of_image)
 

@@ -19,10 +19,11 @@ import os
 import select
 import signal
 import socket
-import subprocess
+import stat
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -39,10 +40,10 @@ LOADED = (
     "psutil",
     "tornado.platform.asyncio",
 )
-# Each file system of a container that a notebook may write to, but the directory of the caller.
-WRITABLE = ("/", "/dev", "/dev/shm")  # noqa: S108 - only looked at
+# What the kernel shows there is not a notebook's.
+SHOWN = ("proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue")
 # What is in these was made since; that they were written to is what they are for.
-SCRATCH = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+SCRATCH = ("/tmp", "/var/tmp", "/dev/shm", "/dev/mqueue")  # noqa: S108
 GRANULARITY = 0.02  # seconds that a time of a file may be behind the clock
 
 
@@ -192,7 +193,11 @@ def become_kernel(request: dict[str, Any], peer: socket.socket) -> NoReturn:
 
 
 def left(shared: Path, since: float) -> list[str]:
-    """A process besides this module's own, or a file outside ``shared`` that changed, if any."""
+    """The first thing, if any, that is not as it was.
+
+    A process besides this module's own, a queue, a semaphore, shared memory, or a file outside of
+    ``shared``, which the other side looks at.
+    """
     own = {1, os.getpid(), os.getppid()}
     for status in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -201,13 +206,51 @@ def left(shared: Path, since: float) -> list[str]:
             continue  # it has just ended
         if int(pid) not in own and state.split()[0] != "Z":
             return [f"process {name}"]
-    # Whatever is done to a file, or in a directory, sets its change time, and nobody can set that.
-    scratch = [word for place in (*SCRATCH, str(shared)) for word in ("!", "-path", place)]
-    newer = ["-xdev", *scratch, "-newerct", f"@{since:.3f}", "-print", "-quit"]
-    found = subprocess.run(
-        ["find", *WRITABLE, *newer], stdout=subprocess.PIPE, text=True, check=False
-    )
-    return found.stdout.splitlines()
+    for table in Path("/proc/sysvipc").iterdir():
+        if len(table.read_text().splitlines()) > 1:  # below the names of its columns
+            return [f"System V {table.name}"]
+    # The times of queues are whole seconds, so whatever is there counts.
+    for queue in Path("/dev/mqueue").glob("*"):
+        return [f"message queue {queue.name}"]
+    skipped = {*SCRATCH, str(shared)}
+    try:
+        for place in writable():
+            if place != str(shared):
+                for path, changed in walk(place):
+                    if changed > since and path not in skipped:
+                        return [path]
+    except OSError as error:  # what cannot be looked at was not there before
+        return [str(error)]
+    return []
+
+
+def writable() -> list[str]:
+    """Where the file systems are mounted that a notebook may write to."""
+    found = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, system = line.partition(" - ")
+        place, options = mount.split()[4:6]
+        if "rw" in options.split(",") and system.split()[0] not in SHOWN:
+            found.append(place.encode().decode("unicode_escape"))
+    return found
+
+
+def walk(place: str) -> Iterator[tuple[str, float]]:
+    """Each file and directory of one file system, and when it was last changed.
+
+    Whatever is done to a file, or in a directory, sets its change time, and nobody can set that.
+    This module looks itself: a notebook may have put another find on the host.
+    """
+    about = os.lstat(place)
+    yield place, about.st_ctime
+    waiting = [place] if stat.S_ISDIR(about.st_mode) else []
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                inside = entry.stat(follow_symlinks=False)
+                yield entry.path, inside.st_ctime
+                if stat.S_ISDIR(inside.st_mode) and inside.st_dev == about.st_dev:
+                    waiting.append(entry.path)
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def run(
             "message": f"the whole run took longer than {total:g} s and was stopped",
         }
     elif outcome.error and outcome.error["message"] == "the kernel died":
-        outcome.error["message"] = why_dead()
+        outcome.error["message"] = redact.clean(why_dead(), hidden)  # a kernel's last words
     outcome.duration = time.monotonic() - before
     return outcome
 

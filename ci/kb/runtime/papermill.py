@@ -7,6 +7,7 @@ all others to papermill's own.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -16,17 +17,40 @@ from typing import Any
 
 import click
 import nbformat
+from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
+from papermill.translators import PythonTranslator, papermill_translators
 
-from kb.runtime import border, redact
+from kb.runtime import border, facts, parameters, record, redact
 from kb.runtime.engine import Outcome, run
 from kb.runtime.record import write_atomically
 
 
+class Translator(PythonTranslator):  # type: ignore[misc]
+    """papermill's way from parameters to Python, for names that are names and plain values.
+
+    It is the first to see them, of whatever notebook: what is refused is written nowhere.
+    """
+
+    @classmethod
+    def codify(cls, values: Any, comment: str = "Parameters") -> str:
+        """The text of the cell that papermill injects."""
+        try:
+            parameters.check_passed(values)
+        except parameters.ParameterError as error:
+            raise _refused(error) from None
+        return str(super().codify(values, comment))
+
+
 class Engine(NBClientEngine):  # type: ignore[misc]
     """papermill's engine for notebooks that carry ``kb`` metadata; others run as ever."""
+
+    @classmethod
+    def nb_language(cls, nb: Any, language: str | None = None) -> Any:
+        """Ours are Python, whatever ``--language`` says: what is injected was checked as that."""
+        return "python" if "kb" in nb.metadata else super().nb_language(nb, language)
 
     @classmethod
     def execute_notebook(
@@ -51,26 +75,45 @@ class Engine(NBClientEngine):  # type: ignore[misc]
                 **options,
             )
         try:
+            KernelSpecManager().get_kernel_spec(kernel_name)
             border.check_injected(nb)
+            environment = redact.hide_parameters(nb)
         except border.BorderError as error:
             raise click.ClickException(str(error)) from None
-        environment = redact.hide_parameters(nb)
+        except NoSuchKernel:
+            raise click.ClickException(
+                f"there is no kernel `{kernel_name}` here: leave out --kernel"
+            ) from None
+        except parameters.ParameterError as error:
+            raise _refused(error) from None
+        private = bool(environment)  # a secret was passed, and masks can have holes
         source = Path(options.get("input_path") or nb.metadata.papermill.get("input_path") or "")
+        source = source.resolve()
+        identity = record.identity(nb.metadata["kb"], source)
         environment |= {
-            "KB_HERE": str(source.resolve().parent),
-            "KB_NOTEBOOK": "/".join(source.resolve().with_suffix("").parts[-2:]),
+            "KB_HERE": str(source.parent),
+            "KB_NOTEBOOK": "/".join(identity.parts[-2:]),
         }
+        passed = dict(nb.metadata.papermill.get("parameters", {}))
+        mode = passed.get("mode", "plan") if identity.parts[0] == "runbooks" else None
+        about = {"name": "local", "kind": "local", "label": "machine itself"}
+        about |= {"machine": record.machine(), **facts.gather()}
+        inputs = record.inputs_of(nb, source)
 
         def save(outcome: Outcome) -> None:
-            nb.metadata["kb_run"] = {
-                "schema": 1,
-                "notebook": source.name,
-                "parameters": dict(nb.metadata.papermill.get("parameters", {})),
-                **outcome.metadata(),
-            }
+            nb.metadata[record.RUN] = record.new(
+                notebook=f"{identity}.ipynb",
+                stage=mode or "run",
+                mode=mode,
+                parameters=passed,
+                host=about,
+                inputs=inputs,
+                root=source.parent,
+                outcome=outcome,
+            )
             if output_path and "://" not in output_path and output_path != "-":
                 try:
-                    write_atomically(Path(output_path), nbformat.writes(nb))
+                    write_atomically(Path(output_path), nbformat.writes(nb), private=private)
                 except OSError as error:
                     raise click.ClickException(
                         f"{output_path} could not be written: {error.strerror}"
@@ -108,6 +151,16 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         return nb
 
 
+def _refused(error: parameters.ParameterError) -> click.ClickException:
+    return click.ClickException(f"{error} (nothing has been changed)")
+
+
+def _is_name(line: logging.LogRecord) -> bool:
+    """Whether papermill may print its warning: no name may be ``api_token=`` and the token."""
+    _, _, name = str(line.msg).partition("unknown parameter: ")
+    return not name or bool(parameters.NAME.fullmatch(name))
+
+
 def _runtime_directory() -> str | None:
     """Where sockets belong, and where a kill leaves nothing that outlives a boot; None: /tmp."""
     for place in (os.environ.get("XDG_RUNTIME_DIR"), "/run"):
@@ -132,3 +185,5 @@ def _reporter(nb: Any) -> Callable[[], None]:
 
 # Plain `papermill NOTEBOOK` names no engine: ours takes the notebooks that are ours.
 papermill_engines.register(None, Engine)
+papermill_translators.register("python", Translator)
+logger.addFilter(_is_name)

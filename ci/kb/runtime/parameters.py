@@ -9,14 +9,23 @@ from __future__ import annotations
 import ast
 import difflib
 import io
+import keyword
+import math
+import re
 import tokenize
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 TYPES: dict[str, type] = {"str": str, "int": int, "float": float, "bool": bool}
 MODES = ("plan", "apply", "rollback")
 INJECTED = "# Parameters"  # how papermill begins the cell that it injects
-SECRET_SUFFIXES = ("_token", "_password", "_secret", "_key")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+# `token` and `api_token`, `PGPASSWORD`, `GITHUB_PAT`; not `PWD`, `keyring`, `token_count`.
+SECRET = re.compile(
+    r"(?:(?:^|_)(?:token|secret|credential|key|pat|pass)|_pwd|password|passwd|passphrase|apikey)s?$",
+    re.IGNORECASE,
+)
 
 
 class ParameterError(Exception):
@@ -36,7 +45,51 @@ class Parameter:
 
 def is_secret(name: str) -> bool:
     """Whether a parameter or environment variable of this name holds a secret."""
-    return name.lower().endswith(SECRET_SUFFIXES)
+    return bool(SECRET.search(name))
+
+
+def check_passed(values: Mapping[Any, Any]) -> None:
+    """Raise :class:`ParameterError` for a name or a value that could be more than that.
+
+    papermill writes ``NAME = VALUE`` into a cell and escapes no name, and of the values text alone.
+    Both may come from somebody else's file.
+    """
+    if not isinstance(values, Mapping):
+        raise ParameterError("parameters must be names with values, such as `mode: plan`")
+    for name, value in values.items():
+        whole = NAME.fullmatch(name) if isinstance(name, str) else None
+        if whole is None or keyword.iskeyword(name):
+            raise ParameterError(
+                f"`{_beginning(name)}` is no name for a parameter: a name is a letter,"
+                " then letters, digits and _, and no word of Python"
+            )
+        if not _plain(value):
+            raise ParameterError(
+                f"parameter `{name}` must be text, a number or a truth value,"
+                f" not {type(value).__name__}: write it in quotes"
+            )
+
+
+def _beginning(name: Any) -> str:
+    """What may be shown of something that is no name; it may be ``api_token=`` and the token."""
+    start = NAME.match(str(name))
+    return f"{start[0]}..." if start and start[0] != name else str(name)[:1] + "..."
+
+
+def _plain(value: Any) -> bool:
+    """Whether ``value`` is of the kinds that JSON has, all the way down."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if type(part) is list:
+            waiting += part
+        elif type(part) is dict:
+            waiting += [*part, *part.values()]
+            if not all(type(key) is str for key in part):
+                return False
+        elif part is not None and type(part) not in (str, int, float, bool):
+            return False
+    return True
 
 
 def declared(source: str) -> list[Parameter]:
@@ -124,22 +177,63 @@ def _wrong_type(parameter: Parameter, value: Any) -> str:
     return f"{sentence}: pass {EXAMPLES[parameter.type]} with -p {parameter.name} VALUE"
 
 
+def written(values: Mapping[str, Any], held_back: Mapping[str, str]) -> str:
+    """The cell that hands ``values`` to a notebook; the environment has what is ``held_back``.
+
+    Raises :class:`ParameterError`.
+    """
+    check_passed(values)
+    lines = [
+        f"{name} = {_look_up(name) if name in held_back else _literal(value)}"
+        for name, value in values.items()
+    ]
+    return "\n".join([INJECTED, *lines])
+
+
+def variable(name: str) -> str:
+    """The environment variable that holds a parameter which the notebook must not."""
+    return f"KB_PARAMETER_{name}"
+
+
+def _look_up(name: str) -> str:
+    return f'__import__("os").environ["{variable(name)}"]'
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
+    return repr(value)
+
+
 def passed(source: str) -> dict[str, Any]:
-    """The values of a cell that papermill injected. A value that is no literal is left out."""
+    """The values of an injected cell; "" for one that it looks up in the environment.
+
+    Raises :class:`ParameterError`: the cell does more than that.
+    """
     values = {}
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-            try:
-                values[node.targets[0].id] = ast.literal_eval(node.value)
-            except ValueError:
-                # papermill writes float("nan") and the like; the engine a look-up of a secret.
-                values[node.targets[0].id] = _looked_up(node.value)
+    try:
+        for node in ast.parse(source).body:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                    values[name] = _read(name, value)
+                case _:
+                    raise ValueError
+        check_passed(values)
+    except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
+        raise ParameterError(
+            "the cell of the passed parameters holds more than names and values:"
+            " remove it, and pass them again"
+        ) from None
     return values
 
 
-def _looked_up(node: ast.expr) -> Any:
-    text = ast.unparse(node)
-    return float(text[7:-2]) if text.startswith("float('") else ""
+def _read(name: str, value: ast.expr) -> Any:
+    text = ast.unparse(value)
+    if text == ast.unparse(ast.parse(_look_up(name), mode="eval").body):
+        return ""
+    if text in ("float('nan')", "float('inf')", "float('-inf')"):
+        return float(text[7:-2])
+    return ast.literal_eval(value)
 
 
 def as_environment(values: dict[str, Any]) -> dict[str, str]:

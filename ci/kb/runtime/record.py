@@ -10,8 +10,8 @@ import functools
 import hashlib
 import json
 import os
+import secrets
 import subprocess
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,6 +70,37 @@ def new(
     }
 
 
+def identity(kb: Mapping[str, Any], file: Path) -> Path:
+    """Which notebook this is: ``runbooks/AREA/NAME``, wherever its ``file`` lies.
+
+    It is in the notebook's ``kb`` metadata; of one that does not say it, the place tells.
+    """
+    return Path(str(kb.get("identity") or Path(*file.with_suffix("").parts[-3:])))
+
+
+def inputs_of(nb: Mapping[str, Any], file: Path) -> dict[str, str]:
+    """What a notebook's run depends on beside its host: its code and its files, path to hash.
+
+    Paths are the repository's. What only CI uses is left out: it is not on a person's host.
+    """
+    kb = nb["metadata"]["kb"]
+    which = identity(kb, file)
+    folder = file.with_suffix("")
+    own = (
+        path
+        for path in folder.rglob("*")
+        if path.is_file() and not {"ci", "__pycache__"} & set(path.relative_to(folder).parts[:-1])
+    )
+    used = (file.parent / name for name in kb.get("uses", []))
+    found = {f"{which}.ipynb": code_hash(nb["cells"], kb)}
+    for path in sorted({*own, *(path for path in used if path.is_file())}):
+        inside = which.parent / path.relative_to(file.parent)
+        if folder in path.parents:
+            inside = which / path.relative_to(folder)
+        found[str(inside)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
 def machine() -> str:
     """A name for this machine that stays and tells nothing about it; "" where it has no id."""
     try:
@@ -115,20 +146,23 @@ def _git(directory: Path, *arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
     """Write ``text`` to ``path`` by way of a file beside it and a rename.
+
+    The mode is what the umask gives; ``private``: nobody else may read it.
 
     Raises OSError (disk full, no permission) with ``path`` as it was before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    handle = os.open(partial, flags, 0o600 if private else 0o666)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(partial).chmod(0o644)
-        Path(partial).replace(path)
+        partial.replace(path)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise

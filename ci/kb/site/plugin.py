@@ -58,6 +58,7 @@ _RENDERERS = (
     "nh3",
     "pygments",
     "pymdown-extensions",
+    "tinycss2",
 )
 
 
@@ -387,9 +388,8 @@ class SitePlugin(BasePlugin[SiteConfig]):
 
     def _tools(self, files: Files, config: MkDocsConfig) -> str:
         """Names everything but the notebook itself that decides how its page comes out."""
-        own = [path.read_bytes() for path in sorted(HERE.rglob("*")) if path.suffix in _SOURCES]
         return digest(
-            *own,
+            *(path.read_bytes() for path in sources()),
             *(version(name) for name in _RENDERERS),
             Path(config.config_file_path).read_bytes() if config.config_file_path else "",
             # What the command line and other plugins can change of it; addresses of functions
@@ -436,6 +436,11 @@ class SitePlugin(BasePlugin[SiteConfig]):
 
     def _part(self, template: str, url: str, **values: Any) -> str:
         return self.templates.render(template, link=self.templates.linker(url), **values)
+
+
+def sources() -> list[Path]:
+    """The files of this package that have a part in a page: of all rooms, as all are imported."""
+    return [path for path in sorted(HERE.parent.rglob("*")) if path.suffix in _SOURCES]
 
 
 def _outline(items: Iterable[StructureItem]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from kb.runtime import facts
 if TYPE_CHECKING:  # it takes a while to load, and to find runs fresh takes no kernel
     from jupyter_client.manager import AsyncKernelManager
 
-KEYS = ("kind", "title", "offers", "base", "gpus")
+KEYS = ("kind", "title", "offers", "base", "gpus", "memory")
+MEMORY = re.compile(r"[1-9][0-9]*[mg]")
 
 
 class HostError(Exception):
@@ -97,6 +99,7 @@ class Host:
     offers: tuple[str, ...]
     base: str = ""
     gpus: str = ""
+    memory: str = ""  # most that its container may take, in the place of what each may
 
     @property
     def backend(self) -> Backend:
@@ -185,6 +188,8 @@ def load(root: Path) -> dict[str, Host]:
             raise HostError(f"{where}: `kind` must be one of {', '.join(BACKENDS)}")
         if backend.target and not entry.get("base"):
             raise HostError(f"{where}: `base` is missing: name the image that it is made from")
+        if "memory" in entry and not MEMORY.fullmatch(str(entry["memory"])):
+            raise HostError(f"{where}: `memory` must be text such as 512m or 8g")
         for need in entry.get("offers", []):
             if need not in NEEDS:
                 raise HostError(f"{where}: unknown offer `{need}` (known: {', '.join(NEEDS)})")
@@ -197,6 +202,7 @@ def load(root: Path) -> dict[str, Host]:
             (*entry.get("offers", ()), *found),
             entry.get("base", ""),
             entry.get("gpus", ""),
+            entry.get("memory", ""),
         )
     return hosts
 

@@ -6,6 +6,7 @@ import contextlib
 import io
 import shutil
 import socket
+import stat
 import tarfile
 import tempfile
 import threading
@@ -17,10 +18,13 @@ from typing import Any
 from docker.errors import DockerException, NotFound
 from docker.types import DeviceRequest
 
-from kb.proof.hosts import HostError, images, managed
+from kb.proof.hosts import HostError, images, managed, scratch
 
 LABEL = "noble-runbooks"
 CERTIFICATES = "/srv/ca-certificates.crt"
+SOCKET = "kernels"  # in the shared directory: where a host is asked for kernels and commands
+# What a notebook that goes astray may take of the machine. A host of ci/hosts.toml may have more.
+LIMITS = {"mem_limit": "4g", "pids_limit": 4096}
 
 
 class Container:
@@ -36,7 +40,7 @@ class Container:
         binds: directories and files of this machine, and where the container has them read-only.
         label: what it is for.
         env: variables.
-        options: of ``create_host_config``.
+        options: of ``create_host_config``, besides :data:`LIMITS`.
 
     Raises:
         HostError: it cannot be started.
@@ -54,7 +58,8 @@ class Container:
         **options: Any,
     ) -> None:
         self.name = name
-        self.shared = Path(tempfile.mkdtemp(prefix="kb-"))  # the same path on both sides
+        self.shared = scratch.directory()  # the same path on both sides
+        self._kernels: set[str] = set()
         self._api = images.engine().api
         self._id = ""
         self._input: Any = None
@@ -72,7 +77,11 @@ class Container:
                 environment=dict(env),
                 labels={LABEL: label},
                 host_config=self._api.create_host_config(
-                    binds=mounts, init=True, auto_remove=True, **options
+                    binds=mounts,
+                    init=True,
+                    auto_remove=True,
+                    ipc_mode="private",
+                    **{**LIMITS, **options},
                 ),
             )
             self._id = container["Id"]
@@ -86,11 +95,11 @@ class Container:
             raise
 
     def connect(self, within: float) -> socket.socket:
-        """Open a connection to the socket ``kernels`` in :attr:`shared`.
+        """Open a connection to :data:`SOCKET` in :attr:`shared`.
 
         It is waited for, at most ``within`` seconds. Raises :class:`HostError`.
         """
-        place = self.shared / "kernels"
+        place = self.shared / SOCKET
         deadline = time.monotonic() + within
         while not place.exists():
             if ended := self.why_ended():
@@ -128,11 +137,22 @@ class Container:
             return f"the host disappeared: the container ended with status {state.get('ExitCode')}"
         return ""
 
-    def clear(self) -> None:
-        """Remove what kernels had in the shared directory."""
-        for entry in self.shared.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry, ignore_errors=True)
+    def kernel_directory(self) -> Path:
+        """A new directory in :attr:`shared` for a kernel's files."""
+        directory = Path(tempfile.mkdtemp(prefix="k", dir=self.shared))
+        self._kernels.add(directory.name)
+        return directory
+
+    def clear(self) -> bool:
+        """Remove what kernels had in the shared directory; False if there was more, or it changed.
+
+        Seen from outside, so that no notebook has a say in it.
+        """
+        for name in self._kernels:
+            shutil.rmtree(self.shared / name, ignore_errors=True)
+        self._kernels.clear()
+        left = [(entry.name, stat.S_IFMT(entry.lstat().st_mode)) for entry in self.shared.iterdir()]
+        return scratch.is_private(self.shared) and left == [(SOCKET, stat.S_IFSOCK)]
 
     def remove(self) -> None:
         """Remove it in the background: nobody waits, and a lost engine does it by itself."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import socket
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ _spare: list[tuple[Any, Container]] = []
 class DockerSession(RemoteSession):
     """A container that is as its image made it.
 
-    It is a new one, or one that its last session left as it had found it: no file changed, no
-    process, no shared memory.
+    It is a new one, or one that its last session left as it had found it: no file changed, also
+    none of those shared with this machine, no process, no shared memory, no queue, no semaphore.
     """
 
     def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
@@ -47,6 +46,7 @@ class DockerSession(RemoteSession):
                 binds=binds,
                 label=str(notebook.path),
                 env=env,
+                **({"mem_limit": host.memory} if host.memory else {}),
                 **(containers.gpus() if host.gpus else {}),
             )
         try:
@@ -71,7 +71,7 @@ class DockerSession(RemoteSession):
         return self.container.why_ended()
 
     def kernel(self, env: dict[str, str]) -> KernelManager:
-        directory = Path(tempfile.mkdtemp(prefix="k", dir=self.container.shared))
+        directory = self.container.kernel_directory()
         manager = KernelManager(directory, str(directory), {}, self.connect, env)
         self.managers.append(manager)
         return manager
@@ -85,8 +85,8 @@ class DockerSession(RemoteSession):
         if self._container is None:
             return
         container, self._container = self._container, None
-        if self.managers and self.managers[-1].end.left == []:
-            container.clear()
+        untouched = self.managers and self.managers[-1].end.left == []
+        if untouched and container.clear():
             remove_spare()
             _spare.append((self._kind, container))
         else:

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from jupyter_client.manager import AsyncKernelManager
 
 from kb.proof import snapshots
 from kb.proof.catalog import Notebook
-from kb.proof.hosts import Host, HostError, kernelspec
+from kb.proof.hosts import Host, HostError, kernelspec, scratch
 from kb.runtime import facts
 
 
@@ -34,7 +33,7 @@ class LocalSession:
             "label": host.backend.label,
             **facts.gather(),
         }
-        self.shared = Path(tempfile.mkdtemp(prefix="kb-"))
+        self.shared = scratch.directory()
         self.fixtures = self.shared / "fixtures"
         self.fixtures.mkdir()
         for name, path in fixtures.items():

@@ -90,7 +90,7 @@ class RemoteSession(ABC):
         timeout: float = 300,
         text: str = "",
     ) -> tuple[int, str, str]:
-        limited = ["timeout", "--kill-after=5", str(timeout), *argv]
+        limited = ["/usr/bin/timeout", "--kill-after=5", str(timeout), *argv]
         request = {"command": limited, "env": env or {}, "input": text}
         try:
             with self.connect() as peer:

@@ -71,6 +71,12 @@ def title_and_summary(notebook: Notebook) -> Iterator[str]:
             yield f"cell `{cell['id']}` has a second title: use ## or ### for headings"
 
 
+def identity(notebook: Notebook) -> Iterator[str]:
+    """On a host it may lie anywhere: what it is must be in it, for its originals are kept by it."""
+    if notebook.metadata.get("identity") != str(notebook.path.with_suffix("")):
+        yield f'the metadata must say `"identity": "{notebook.path.with_suffix("")}"`'
+
+
 def sections_in_order(notebook: Notebook) -> Iterator[str]:
     headings = [
         heading
@@ -270,6 +276,7 @@ def files_are_somebodys(root: Path, area: Path, notebooks: list[Notebook]) -> It
 
 RULES: tuple[Rule, ...] = (
     title_and_summary,
+    identity,
     sections_in_order,
     setup_cell,
     parameters_cell,
