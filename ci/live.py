@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -77,13 +78,13 @@ def build(publish: Publish) -> None:
 
 
 def explained(output: str) -> str:
-    """What mkdocs has to say; of a traceback the last line, for that names what is wrong."""
+    """What mkdocs finds wrong; of a traceback the last line, for that names what it is."""
     lines = output.strip().splitlines() or ["mkdocs gave no reason"]
-    if not any(line.startswith("Traceback ") for line in lines):
-        return "\n".join(lines)
-    with suppress(OSError):  # the disk may be full
-        LOG.write_text(output, encoding="utf-8")
-    return f"{lines[-1]} (all of it: {LOG})"
+    if any(line.startswith("Traceback ") for line in lines):
+        with suppress(OSError):  # the disk may be full
+            LOG.write_text(output, encoding="utf-8")
+        return f"{lines[-1]} (all of it: {LOG})"
+    return "\n".join(re.findall(r"(?m)^(?:ERROR|WARNING) +-  (.*)", output) or lines)
 
 
 def swap() -> None:
