@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, expect
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "ci"))
 import live  # noqa: E402 - ci/ is no package
+from serve import Server  # noqa: E402
 
 NOTEBOOK = "notebooks/go/limits.ipynb"
 PAGE = "notebooks/go/limits/"
@@ -386,3 +387,48 @@ def test_a_file_system_that_cannot_exchange_directories(
         live.swap()
     assert Path("site/index.html").read_text() == "new"
     assert not live.NEW.exists() and not live.OLD.exists()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Server]:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "index.html").write_text("home")
+    (tmp_path / "404.html").write_text("no such page")
+    (tmp_path / "data.json").write_text("{}")
+    with Server(tmp_path, 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        ("/", 200, "home<script src="),
+        ("/?q=1", 200, "home<script src="),
+        ("/data.json", 200, "{}"),
+        ("/nothing/", 404, "no such page<script src="),
+        ("/../../etc/passwd", 404, "no such page<script src="),
+        ("/kb-live/live.js", 200, "/* In a page"),
+    ],
+)
+def test_what_is_served(served: Server, path: str, status: int, body: str) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.server_port, timeout=10)
+    for method in ("HEAD", "GET"):
+        connection.request(method, path)
+        answer = connection.getresponse()
+        content = answer.read().decode()
+        assert (answer.status, answer.headers["Cache-Control"]) == (status, "no-cache")
+        assert content.startswith(body) if method == "GET" else not content
+    connection.close()
+
+
+def test_a_port_that_was_taken_meanwhile(served: Server, start: Started) -> None:
+    site = start(PORT=str(served.server_port))
+    assert site.wait() == 1
+    assert site.lines == [
+        f"error: Port {served.server_port} of 127.0.0.1 is taken: stop what listens there,"
+        f" or choose another one (make site PORT={served.server_port + 1})."
+    ]
