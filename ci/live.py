@@ -252,7 +252,9 @@ def interrupt(number: int, frame: object) -> None:
 
 def main() -> int:
     for number in ENDINGS:
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+        # nohup means it; a shell that ignores Ctrl-C for what it starts with & would have the runs
+        # ignore it, too.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, interrupt)
     try:
         return serve_and_run() if os.environ["SERVE"] == "1" else build_and_run()
