@@ -16,8 +16,9 @@ port_is_taken() {
 }
 
 check_port() {
-    [[ "$PORT" =~ ^[0-9]{1,5}$ ]] && ((10#$PORT < 65536)) ||
-        die "PORT=$PORT is no port: say a number from 1 to 65535."
+    if [[ ! "$PORT" =~ ^[0-9]{1,5}$ ]] || ((10#$PORT > 65535)); then
+        die "PORT=$PORT is not a port: say a number from 1 to 65535."
+    fi
     if port_is_taken; then
         die "Port $PORT of 127.0.0.1 is taken: stop what listens there, or choose another one (make site PORT=$((PORT + 1)))."
     fi

@@ -60,9 +60,10 @@ make_venv() {
     say "making $1 with $3"
     "$uv" venv --quiet --clear --python "$3" "$1" ||
         die "uv could not make $1 (see above): install Python 3.11 or later, and run make again."
-    "$uv" pip install --quiet --python "$1/bin/python" --require-hashes --requirement "$2" &&
-        "$uv" pip install --quiet --python "$1/bin/python" --no-deps --no-build-isolation --editable . ||
+    if ! "$uv" pip install --quiet --python "$1/bin/python" --require-hashes --requirement "$2" ||
+        ! "$uv" pip install --quiet --python "$1/bin/python" --no-deps --no-build-isolation --editable .; then
         die "uv could not fill $1 (see above): check the network and run make again."
+    fi
     venv_stamp "$1" "$2" >"$1/made-of-$2"
 }
 

@@ -226,8 +226,8 @@ SITE = {"SERVE": "1", "RUN": "1", "PORT": "0"}
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        ({"PORT": "http"}, "PORT=http is no port: say a number from 1 to 65535."),
-        ({"PORT": "65536"}, "PORT=65536 is no port: say a number from 1 to 65535."),
+        ({"PORT": "http"}, "PORT=http is not a port: say a number from 1 to 65535."),
+        ({"PORT": "65536"}, "PORT=65536 is not a port: say a number from 1 to 65535."),
         ({"RUN": "some"}, "RUN=some is not known: say RUN=0, RUN=1 or RUN=all."),
         ({"SERVE": "no"}, "SERVE=no is not known: say SERVE=0 or SERVE=1."),
     ],
