@@ -1,8 +1,9 @@
 # Noble Runbooks. Each target brings what it needs, and does its work in TARGET-here.
 #
 #   ON=HOST...  where notebooks are executed (ci/hosts.toml)    JOBS=N    how many at a time
+#   RUN=0       run none of them; RUN=all: all of them again    YES=1     install without asking
 #   SERVE=0     build the site and do not serve it              PORT=N    where it is served
-#   ARGS="..."  more arguments for pytest                       YES=1     install without asking
+#   ARGS="..."  more arguments for pytest: --max-age DAYS, -k NAME, ...
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -13,6 +14,7 @@ export ON ?= debian-13 debian-13-vm
 export JOBS ?= 2
 export PORT ?= 8000
 export SERVE ?= 1
+export RUN ?= 1
 export ARGS ?=
 export NAME ?=
 export YES ?=
@@ -27,17 +29,15 @@ help: ## this list
 	@sed -n 's/^#   /  /p' Makefile
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-13s %s\n", $$1, $$2}'
 
-.PHONY: site site-here
-site: ## execute the notebooks, build the site, serve it
-	@$(setup) $@ engine
-site-here:
+.PHONY: site
+site: ## serve the site, and run behind it what is due
 	@ci/site.sh
 
 .PHONY: run run-here
 run: ## execute the notebooks
 	@$(setup) $@ engine
 run-here:
-	@$(bin)/pytest runbooks notebooks $(ON:%=--on %) -n $(JOBS) $(ARGS)
+	@$(bin)/pytest runbooks notebooks $(ON:%=--on %) -n $(JOBS) $(if $(filter all,$(RUN)),--rerun) $(ARGS)
 
 .PHONY: test test-here
 test: ## run the tests

@@ -5,9 +5,12 @@
 . ci/setup/python.sh
 
 bring() {
+    local python
     if venv_is_whole build/bench requirements-bench.txt; then return; fi
     find_uv
-    make_venv build/bench requirements-bench.txt "$PWD/.venv/bin/python"
+    # As the newest release of the base stack does.
+    python=$(find_python 12) || die "The base stack takes Python 3.12 or later, and there is none: install it."
+    make_venv build/bench requirements-bench.txt "$python"
 }
 
 locked bench bring

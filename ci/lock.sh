@@ -16,7 +16,13 @@ resolve() {
 find_uv
 resolve 3.9 requirements-uv.txt - <<<uv
 resolve 3.11 requirements-host.txt pyproject.toml --group build
-resolve 3.12 requirements.txt pyproject.toml --extra ci --extra site --group build --group test \
+resolve 3.11 requirements.txt pyproject.toml --extra ci --extra site --group build --group test \
     --constraint requirements-host.txt
+# The first page waits for these alone, so papermill and the kernel are not among them.
+"$(find_python)" -c '
+import tomllib
+asked = tomllib.load(open("pyproject.toml", "rb"))
+print(*asked["project"]["optional-dependencies"]["site"], *asked["dependency-groups"]["build"], sep="\n")
+' | resolve 3.11 requirements-site.txt - --constraint requirements.txt
 resolve 3.12 requirements-bench.txt pyproject.toml --extra ci --extra site --group build --group bench \
     --constraint requirements.txt

@@ -6,30 +6,25 @@
 . ci/setup/python.sh
 . ci/setup/engine.sh
 . ci/setup/browser.sh
-. ci/setup/container.sh
 
 readonly target=$1 needs=" ${*:2} "
 
 needs() { [[ "$needs" == *" $1 "* ]]; }
 
-wants_debian() { [[ -n "$use_container" || "$target" == test || " ${ON:-} " == *" debian-13 "* ]]; }
+wants_debian() { [[ "$target" == test || " ${ON:-} " == *" debian-13 "* ]]; }
 
 bring() {
     ensure_python
-    if needs engine || [[ -n "$use_container" ]]; then
+    if needs engine; then
         ensure_engine make --no-print-directory "$target"
         # Here rather than when the first notebook asks for it: it takes a minute, and says so.
         if wants_debian; then ci/setup/debian-13.sh; fi
     fi
-    if needs browser && [[ -z "$use_container" ]]; then
+    if needs browser; then
         ensure_curl
         ensure_browser
     fi
 }
 
-use_container=
 locked set-up bring
-if [[ -n "$use_container" ]]; then
-    if needs browser; then run_in_container chromium curl; else run_in_container; fi
-fi
 exec make --no-print-directory "$target-here"

@@ -48,11 +48,13 @@ join_docker_group() {
     if [[ -n "${NOBLE_JOINED_DOCKER:-}" ]] || ! may_be_root || ! getent group docker >/dev/null; then
         die "The Docker engine refuses user $(id -un) (${DOCKER_HOST:-/var/run/docker.sock}): $advice."
     fi
-    ask "The Docker engine refuses user $(id -un). Add this user to group docker, which amounts to root?" ||
-        die "The Docker engine refuses user $(id -un): $advice."
-    as_root usermod --append --groups docker "$(id -un)" ||
-        die "The Docker engine refuses user $(id -un), and adding it to group docker failed: $advice."
-    say "user $(id -un) is now in group docker"
+    if [[ " $(id -nG "$(id -un)") " != *" docker "* ]]; then
+        ask "The Docker engine refuses user $(id -un). Add this user to group docker, which amounts to root?" ||
+            die "The Docker engine refuses user $(id -un): $advice."
+        as_root usermod --append --groups docker "$(id -un)" ||
+            die "The Docker engine refuses user $(id -un), and adding it to group docker failed: $advice."
+        say "user $(id -un) is now in group docker"
+    fi
     # A running session keeps the groups it began with.
     exec sudo --preserve-env setpriv --reuid "$(id -u)" --regid "$(id -g)" \
         --groups "$(id -G | tr ' ' ,),$(getent group docker | cut -d: -f3)" \

@@ -1,21 +1,23 @@
-# The Python environment .venv, from requirements.txt. Sourced, not run.
-# shellcheck shell=bash disable=SC2034 # $use_container is read in ci/setup.sh
+# The Python environment .venv, from requirements.txt, or from the part of it that the site takes.
+# Sourced, not run.
+# shellcheck shell=bash
 
-is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; }
+# is_new_enough PYTHON [MINOR]: Debian 12 has 3.11.
+is_new_enough() { "$1" -c "import sys; sys.exit(sys.version_info < (3, ${2:-11}))" 2>/dev/null; }
 
-# Prints the path of an interpreter >= 3.12, of PATH or of pyenv.
+# find_python [MINOR]: prints the path of an interpreter >= 3.MINOR, of PATH or of pyenv.
 find_python() {
     local candidate
     while read -r candidate; do
-        if is_new_enough "$candidate"; then
+        if is_new_enough "$candidate" "${1:-}"; then
             "$candidate" -c 'import sys; print(sys.executable)'
             return
         fi
     done < <(
         printf 'python3.%s\n' 14 13 12
-        echo python3
         find "${PYENV_ROOT:-$HOME/.pyenv}/versions" -maxdepth 3 -path '*/bin/python' 2>/dev/null |
             sort --version-sort --reverse
+        echo python3
     )
     return 1
 }
@@ -48,38 +50,39 @@ venv_stamp() {
     "$1/bin/python" -c 'import sys; print(sys.version)'
 }
 
+# venv_is_whole VENV REQUIREMENTS: there is a stamp for each list that was put into it.
 venv_is_whole() {
-    is_new_enough "$1/bin/python" && [[ "$(venv_stamp "$1" "$2")" == "$(cat "$1/made-of" 2>/dev/null)" ]]
+    is_new_enough "$1/bin/python" && [[ "$(venv_stamp "$1" "$2")" == "$(cat "$1/made-of-$2" 2>/dev/null)" ]]
 }
 
 # make_venv VENV REQUIREMENTS PYTHON: with this repository's package in it.
 make_venv() {
     say "making $1 with $3"
-    "$uv" venv --quiet --clear --python "$3" "$1"
-    if ! "$uv" pip install --quiet --compile-bytecode --python "$1/bin/python" --require-hashes --requirement "$2" ||
+    "$uv" venv --quiet --clear --python "$3" "$1" ||
+        die "uv could not make $1 (see above): install Python 3.11 or later, and run make again."
+    if ! "$uv" pip install --quiet --python "$1/bin/python" --require-hashes --requirement "$2" ||
         ! "$uv" pip install --quiet --python "$1/bin/python" --no-deps --no-build-isolation --editable .; then
         die "uv could not fill $1 (see above): check the network and run make again."
     fi
-    venv_stamp "$1" "$2" >"$1/made-of"
+    venv_stamp "$1" "$2" >"$1/made-of-$2"
 }
 
-# ensure_python: makes .venv, or sets use_container when this machine can have no interpreter for it.
+# ensure_python [REQUIREMENTS]: .venv with at least these in it. The list of the site is a part of
+# the other one, which is put in beside it: a site that is being built meanwhile goes on.
 ensure_python() {
-    local python
-    if venv_is_whole .venv requirements.txt; then return; fi
-    # Debian 13 and Ubuntu 24.04 have one that is new enough, if one asks.
+    local python wanted=${1:-requirements.txt}
+    if venv_is_whole .venv requirements.txt || venv_is_whole .venv "$wanted"; then return; fi
+    # Debian and Ubuntu have one that is new enough, if one asks.
     command -v python3 >/dev/null || apt_install "Python" python3 python3-venv
     find_uv
-    if ! python=$(find_python); then
-        if [[ ! -e build/no-python ]]; then
-            say "no Python >= 3.12 here; asking uv for one"
-            timeout 600 "$uv" python install --quiet 3.13 2>build/uv-python.log || touch build/no-python
-        fi
-        if [[ -e build/no-python ]]; then
-            use_container=1
-            return
-        fi
-        python=3.13
+    if venv_is_whole .venv requirements-site.txt; then
+        say "bringing more Python packages"
+        "$uv" pip install --quiet --python .venv/bin/python --require-hashes --requirement "$wanted" ||
+            die "uv could not fill .venv (see above): check the network and run make again."
+        venv_stamp .venv "$wanted" >".venv/made-of-$wanted"
+        return
     fi
-    make_venv .venv requirements.txt "$python"
+    # Where there is none, uv tries to bring one.
+    python=$(find_python) || python=3.13
+    make_venv .venv "$wanted" "$python"
 }

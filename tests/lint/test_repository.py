@@ -101,6 +101,7 @@ def test_requirements_hold_what_pyproject_asks_for() -> None:
     wanted = {
         "requirements-host.txt": host,
         "requirements.txt": [*host, *extras["ci"], *extras["site"], *groups["test"]],
+        "requirements-site.txt": [*extras["site"], *groups["build"]],
         "requirements-bench.txt": [*host, *extras["ci"], *extras["site"], *groups["bench"]],
     }
     for name, asked in wanted.items():
@@ -113,6 +114,15 @@ def test_requirements_hold_what_pyproject_asks_for() -> None:
                 f"{name} has {requirement.name} {version}, pyproject.toml asks for"
                 f" {requirement.specifier}: run `make lock`"
             )
+
+
+def test_what_the_site_takes_is_a_part_of_the_rest() -> None:
+    """`make site` begins with the one list and puts the other beside it, into the same place."""
+    part, whole = (
+        set(re.findall(r"(?m)^[a-z0-9].*", (ROOT / name).read_text(encoding="utf-8")))
+        for name in ("requirements-site.txt", "requirements.txt")
+    )
+    assert part < whole, "run `make lock`"
 
 
 def test_there_are_workflows() -> None:

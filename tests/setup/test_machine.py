@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import os
 import pty
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ COMMANDS = (
         "awk",
         "bash",
         "cat",
+        "cut",
         "dirname",
         "env",
         "flock",
@@ -219,86 +220,103 @@ def test_a_bootstrap_that_fails_says_why(machine: Run) -> None:
     assert "the debian-13 image: E: Failed getting release file (all of it: build/" in says(done)
 
 
-MKDOCS = """#!/bin/bash
-directory=${@: -1}
-mkdir -p "$directory"
-echo new >"$directory/index.html"
-[[ -e ../kill ]] && kill -9 "$PPID" "$$"
-echo whole >"$directory/search.json"
-"""
+SITE = {"SERVE": "1", "RUN": "1", "PORT": "0"}
 
 
-def site(machine: Run, tmp_path: Path, notebooks: int) -> subprocess.CompletedProcess[str]:
-    """ci/site.sh, where running the notebooks ends with the status ``notebooks``."""
-    mkdocs = tmp_path / "checkout/.venv/bin/mkdocs"
-    mkdocs.parent.mkdir(parents=True, exist_ok=True)
-    mkdocs.write_text(MKDOCS, encoding="utf-8")
-    mkdocs.chmod(0o755)
-    return machine("ci/site.sh; exit $?", env={"SERVE": "0"}, make=f"exit {notebooks}")
-
-
-def test_a_failed_notebook_fails_in_the_end_and_is_on_the_site(
-    machine: Run, tmp_path: Path
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"PORT": "http"}, "PORT=http is not a port: say a number from 1 to 65535."),
+        ({"PORT": "65536"}, "PORT=65536 is not a port: say a number from 1 to 65535."),
+        ({"RUN": "some"}, "RUN=some is not known: say RUN=0, RUN=1 or RUN=all."),
+        ({"SERVE": "no"}, "SERVE=no is not known: say SERVE=0 or SERVE=1."),
+    ],
+)
+def test_the_site_is_asked_for_in_other_words(
+    machine: Run, given: dict[str, str], sentence: str
 ) -> None:
-    done = site(machine, tmp_path, notebooks=2)
-    assert done.returncode == 2
-    assert "not every notebook passed" in done.stderr
-    assert (tmp_path / "checkout/site/search.json").exists()
-    assert site(machine, tmp_path, notebooks=0).returncode == 0
+    assert says(machine("ci/site.sh", env=SITE | given)) == f"error: {sentence}"
 
 
-def test_a_half_built_site_takes_nobodys_place(machine: Run, tmp_path: Path) -> None:
-    old = tmp_path / "checkout/site"
-    old.mkdir(parents=True)
-    (old / "index.html").write_text("old")
-    (tmp_path / "kill").touch()
-    assert site(machine, tmp_path, notebooks=0).returncode == 128 + signal.SIGKILL
-    assert (old / "index.html").read_text() == "old"
-
-    (tmp_path / "kill").unlink()
-    assert site(machine, tmp_path, notebooks=0).returncode == 0
-    assert {path.name for path in old.iterdir()} == {"index.html", "search.json"}
-    assert (old / "index.html").read_text() == "new\n"
-
-
-def test_port_taken() -> None:
+def test_a_taken_port_is_said_before_anything_is_done(machine: Run, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        done = subprocess.run(
-            [sys.executable, ROOT / "ci/serve.py", "--check", "site", port],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: Port {port} of 127.0.0.1 is taken: stop what listens")
-    assert done.stderr.count("\n") == 1
-
-
-def test_the_site_is_served_with_its_own_page_for_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "index.html").write_text("home")
-    (tmp_path / "404.html").write_text("no such page")
-    server = subprocess.Popen(
-        [sys.executable, ROOT / "ci/serve.py", tmp_path, "0"], stderr=subprocess.PIPE, text=True
+        port = taken.getsockname()[1]
+        done = machine("ci/site.sh", env=SITE | {"PORT": str(port)})
+    assert says(done) == (
+        f"error: Port {port} of 127.0.0.1 is taken: stop what listens there,"
+        f" or choose another one (make site PORT={port + 1})."
     )
-    assert server.stderr is not None
-    try:
-        port = int(server.stderr.readline().split("/")[2].rpartition(":")[2])
-        assert fetch(port, "/") == (200, b"home")
-        assert fetch(port, "/nothing") == (404, b"no such page")
-    finally:
-        server.terminate()
-        server.wait()
-        server.stderr.close()
+    checkout = tmp_path / "checkout"
+    assert {path.name for path in checkout.iterdir()} == {"ci", "build"}
+    assert {path.name for path in (checkout / "build").iterdir()} == {"site.lock"}
 
 
-def fetch(port: int, path: str) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    body = answer.read()
-    connection.close()
-    return answer.status, body
+@pytest.fixture
+def first(machine: Run, tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts a `make site` that does something else where it would bring Python or serve."""
+    checkout = tmp_path / "checkout"
+    begun: list[subprocess.Popen[str]] = []
+
+    def start(ensure_python: str, python: str = "") -> subprocess.Popen[str]:
+        script = f"ensure_python() {{ {ensure_python}; }}"
+        (checkout / "ci/setup/python.sh").write_text(script)
+        (checkout / ".venv/bin").mkdir(parents=True)
+        (checkout / ".venv/bin/python").write_text(f"#!/bin/bash\n{python}\n")
+        (checkout / ".venv/bin/python").chmod(0o755)
+        process = subprocess.Popen(
+            ["ci/site.sh"],
+            cwd=checkout,
+            env={**os.environ, **SITE},
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        begun.append(process)
+        deadline = time.monotonic() + 30
+        while not (checkout / "started").exists():
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.02)
+        return process
+
+    yield start
+    for process in begun:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+def test_two_at_once(machine: Run, first: Callable[..., subprocess.Popen[str]]) -> None:
+    process = first(":", "touch started; sleep 60")
+    for serve in ("0", "1"):
+        assert says(machine("ci/site.sh", env=SITE | {"SERVE": serve})) == (
+            "error: make site runs in this checkout already"
+            f" (process {process.pid}, http://127.0.0.1:0/): use that one, or end it first."
+        )
+
+
+def test_ended_before_there_is_a_site(first: Callable[..., subprocess.Popen[str]]) -> None:
+    process = first("touch started; sleep 60 || die 'It is blamed on the network.'")
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr is not None
+    said = process.stderr.read().split("\n")
+    assert process.wait() == 128 + signal.SIGINT
+    assert said == [
+        "",
+        "== ended before there was a site: make site goes on where it was",
+        "",
+    ]
+
+
+def test_a_member_of_the_group_that_has_not_logged_in_again_is_not_asked(machine: Run) -> None:
+    done = machine(
+        "join_docker_group make engine",
+        docker=client(NO_PERMISSION),
+        id="case $* in -u|-G|-g) echo 1000;; -un) echo somebody;; -nG*) echo users docker;; esac",
+        getent="echo docker:x:999:somebody",
+        sudo='echo "$*"',
+    )
+    assert "usermod" not in done.stdout
+    assert "--groups 1000,999 env" in done.stdout and done.stdout.endswith("make engine\n")
 
 
 @pytest.mark.parametrize(

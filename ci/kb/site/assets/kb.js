@@ -42,10 +42,14 @@
   }
 
   function ledger(form, list) {
-    const rows = [...list.querySelectorAll(".kb-row")];
-    const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+    let rows, texts;
     const count = form.querySelector(".kb-count");
     const fields = ["q", "verdict", "area", "source"];
+
+    const read = () => {
+      rows = [...list.querySelectorAll(".kb-row")];
+      texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+    };
 
     const apply = () => {
       const [text, verdict, area, source] = fields.map((name) => form.elements[name].value);
@@ -87,6 +91,7 @@
     };
 
     form.hidden = false;
+    read();
     restore();
     apply();
     open();
@@ -94,6 +99,8 @@
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(() => (apply(), remember())));
     addEventListener("hashchange", open);
+    // Said where a page is kept up to date while the notebooks run.
+    document.addEventListener("kb:changed", () => (read(), apply()));
   }
 
   function openAround(hash) {
