@@ -200,10 +200,7 @@ class UndoJournal:
         return None
 
     def _save_original(self, path: Path, place: paths.Place, originals: list[Original]) -> None:
-        number = self._next_number(originals)
-        new = self.originals_directory / f"{number:04d}.new"
-        _remove(new)
-        new.mkdir(parents=True, mode=0o700)
+        number, new = self._room(originals)
         manifest: Manifest = {}
         parent = next((p for p in place.path.parents if p not in place.missing), Path("/"))
         with _directory(parent) as at, _directory(new) as to:
@@ -239,7 +236,8 @@ class UndoJournal:
         _sync_directory(self.root)
         new.rename(new.with_suffix(""))
 
-    def _next_number(self, originals: list[Original]) -> int:
+    def _room(self, originals: list[Original]) -> tuple[int, Path]:
+        """The next number, which nothing has that is here, and a new directory for it."""
         used = [original.number for original in originals]
         for directory in (self.originals_directory, self.root / undo_v1.COPIES):
             if directory.is_dir():
@@ -247,7 +245,13 @@ class UndoJournal:
                 used += [
                     int(name) for name in names if name.isdecimal() and (directory / name).exists()
                 ]
-        return max(used, default=-1) + 1
+        number = max(used, default=-1) + 1
+        new = self.originals_directory / f"{number:04d}.new"
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.originals_directory.mkdir(exist_ok=True, mode=0o700)
+        _remove(new)
+        new.mkdir(mode=0o700)
+        return number, new
 
     # What the steps made of it.
 
@@ -433,10 +437,7 @@ class UndoJournal:
         if not other._lock.take(wait=False):
             raise UndoError(f"a run of {other.label()} is under way: wait for it to end")
         try:
-            number = other._next_number(other.originals())
-            new = other.originals_directory / f"{number:04d}.new"
-            _remove(new)
-            new.mkdir(parents=True, mode=0o700)
+            number, new = other._room(other.originals())
             if plan.want:
                 copy = self._copy(plan.original)
                 with _directory(copy.parent) as at, _directory(new) as to:
@@ -502,9 +503,8 @@ class UndoJournal:
         for original in reversed(originals):
             try:
                 place = self._checked(original)
+                paths.refuse_mounts(place)
                 plan = _Plan(original, self._original(original), self._now(original), place)
-                if plan.have:
-                    paths.refuse_mounts(place)
                 self._hand_over(plan)
                 plans.append(plan)
             except trees.Rotten:
@@ -541,6 +541,8 @@ class UndoJournal:
         original = plan.original
         want = self._original(original)  # raises if it is damaged
         have = self._now(original, plan.have)
+        with contextlib.suppress(FileNotFoundError), _directory(plan.place.parent) as at:
+            _Stage(at, original).clear()
         if trees.same(want, have):
             return
         if to := self._hand_over(_Plan(original, want, have, plan.place)):
@@ -821,14 +823,20 @@ class _Stage:
 
     def __init__(self, at: int, original: Original) -> None:
         self.at = at
-        self.name = f".kb-{original.id or f'{original.number:04d}'}"
+        self.name = f".kb-{original.id or hashlib.sha256(original.was.encode()).hexdigest()[:16]}"
+
+    def clear(self) -> None:
+        """Remove one that is left of a time that was cut off."""
+        try:
+            about = os.stat(self.name, dir_fd=self.at, follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        if about.st_uid != os.geteuid() or about.st_mode & ~0o2000 != stat.S_IFDIR | 0o700:
+            raise UndoError(f"{self.name} is in the way, beside it: remove that")
+        trees.remove(self.at, self.name)
 
     def __enter__(self) -> int:
-        with contextlib.suppress(FileNotFoundError):
-            about = os.stat(self.name, dir_fd=self.at, follow_symlinks=False)
-            if about.st_uid != os.geteuid() or about.st_mode & ~0o2000 != stat.S_IFDIR | 0o700:
-                raise UndoError(f"{self.name} is in the way, beside it: remove that")
-            trees.remove(self.at, self.name)  # of a time that was cut off
+        self.clear()
         os.mkdir(self.name, 0o700, dir_fd=self.at)
         self.handle = os.open(
             self.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.at
