@@ -258,6 +258,7 @@ def test_a_user_who_is_not_root_saves_what_is_theirs(tmp_path: Path) -> None:
     for path in (home, home / "mine"):
         os.chown(path, NOBODY, NOBODY)
     script = f"""
+import encodings.ascii  # while it may be read
 import os
 from pathlib import Path
 from kb.runtime.undo import UndoError, UndoJournal
