@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cells import Make
 from kb.runtime import magics, paths
 from kb.runtime.undo import UndoError, UndoJournal, main
 from portraits import portrait
@@ -121,6 +122,14 @@ def test_an_exposed_path_is_refused_unless_it_is_vouched_for(
     monkeypatch.setenv(paths.TRUST, f"{world}/app")
     list(journal.restore())
     assert (world / "app/etc/conf").read_text() == "original"
+
+
+@pytest.mark.parametrize("mode", ["plan", "apply"])
+def test_a_plan_says_what_an_apply_would_refuse(make: Make, world: Path, mode: str) -> None:
+    os.chown(world / "app", NOBODY, 0)
+    with pytest.raises(magics.StepError, match="which belongs to nobody: what is put there"):
+        make(mode).run(f"%%apply x\n# changes: {world}/app/etc/conf\nrm {world}/app/etc/conf")
+    assert (world / "app/etc/conf").exists()
 
 
 def test_a_state_that_others_may_write_to_is_refused(tmp_path: Path) -> None:
