@@ -189,14 +189,14 @@ def test_an_edited_file_is_saved(world: Path, journal: UndoJournal) -> None:
 
 def test_an_edit_between_two_applies_is_saved(world: Path, journal: UndoJournal) -> None:
     conf = world / "etc/conf"
-    assert journal.save(conf) is None
-    conf.write_text("applied")
-    journal.remember_applied([conf])
-    assert journal.save(conf) is None
+    for _ in range(2):
+        with journal.step([conf]) as saved:
+            assert saved == []
+            conf.write_text("applied")
     conf.write_text("edited")
-    saved = journal.save(conf)
-    assert saved is not None
-    assert saved.read_text() == "edited"
+    copy = journal.save(conf)
+    assert copy is not None
+    assert copy.read_text() == "edited"
 
 
 def test_what_the_step_left_is_not_saved(world: Path, journal: UndoJournal) -> None:

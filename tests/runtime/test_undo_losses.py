@@ -528,6 +528,25 @@ def test_a_shared_file_stays_for_whom_still_needs_it_and_goes_with_the_last(
     assert portrait(world) == before
 
 
+def test_a_kill_after_a_shared_file_was_handed_over(
+    world: Path, shared: tuple[UndoJournal, UndoJournal]
+) -> None:
+    before = portrait(world)
+    first, second = shared
+    for journal in shared:
+        with journal.step([world / "new", world / "conf"]):
+            (world / "conf").write_text("for both")
+            os.utime(world / "conf", (1, 1))
+    lines = first.restore()
+    assert next(lines).startswith("left: ")
+    lines.close()  # type: ignore[attr-defined]
+    assert [line.partition(" ")[0] for line in restored(first)] == ["left:"]
+    assert (world / "conf").read_text() == "for both"
+    assert len(second.originals()) == 2
+    restored(second)
+    assert portrait(world) == before
+
+
 def test_a_shared_file_that_both_changed_is_rolled_back_in_the_right_order(
     world: Path, shared: tuple[UndoJournal, UndoJournal], capsys: pytest.CaptureFixture[str]
 ) -> None:

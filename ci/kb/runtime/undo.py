@@ -127,7 +127,7 @@ class UndoJournal:
         return sorted(
             urllib.parse.unquote(place.name.removeprefix(f"{runbook}@"))
             for place in places
-            if place != self.root and (place / self.journal.name).exists()
+            if place != self.root and not UndoJournal(place).is_empty()
         )
 
     def lock(self) -> None:
@@ -161,9 +161,9 @@ class UndoJournal:
             for path in declared
             if (copy := self.save(path))
         ]
-        slots = [self._find(path).slot for path in declared]
-        self.applied.mkdir(exist_ok=True, mode=0o700)
-        running = [self.applied / f"{slot:04d}.running" for slot in slots]
+        originals = [self._find(path) for path in declared]
+        self.applied.mkdir(parents=True, exist_ok=True, mode=0o700)
+        running = [self.applied / f"{original.slot:04d}.running" for original in originals]
         for mark in running:
             mark.touch()
         with _Heartbeat(running):
@@ -171,9 +171,9 @@ class UndoJournal:
                 yield saved
             except BaseException:
                 with contextlib.suppress(OSError, UndoError):
-                    self.remember_applied(declared)
+                    self._remember_applied(originals)
                 raise
-        self.remember_applied(declared)
+        self._remember_applied(originals)
 
     def save(self, path: Path) -> Path | None:
         """Save ``path`` as it is now, unless its original is saved already.
@@ -255,11 +255,13 @@ class UndoJournal:
 
     # What the steps made of it.
 
-    def remember_applied(self, declared: Iterable[Path]) -> None:
+    def _remember_applied(self, originals: Iterable[Original]) -> None:
         """Remember what the step left, so that a later edit by a person is not thrown away."""
-        for path in declared:
-            original = self._find(path)
-            have = self._now(original)
+        for original in originals:
+            try:
+                have = self._now(original)
+            except (PathError, TreeError) as error:
+                raise UndoError(f"what the step made cannot be looked at: {error}") from None
             before, edited = self._before.pop(original.slot, ({}, set()))
             ours = {
                 rel: entry
@@ -271,12 +273,7 @@ class UndoJournal:
 
     def _find(self, path: Path) -> Original:
         place = paths.locate(path).path
-        for original in self.originals():
-            if _place(original) == place:
-                return original
-        raise UndoError(
-            f"{shown(path)} is no longer where it was: a directory on the way was moved"
-        )
+        return next(one for one in self.originals() if _place(one) == place)
 
     def _now(self, original: Original, known: Manifest | None = None) -> Manifest:
         place = _place(original)
@@ -391,7 +388,7 @@ class UndoJournal:
         found = []
         for directory in sorted(self.root.parents[1].glob("*/*")):
             other = UndoJournal(directory)
-            if directory != self.root and not other.is_empty():
+            if directory != self.root and not other.restored.exists():
                 found += [
                     (other, original)
                     for original in other.originals()
@@ -412,28 +409,31 @@ class UndoJournal:
         ]
         return sorted(found, key=lambda pair: pair[1].time)
 
-    def _hand_over(self, plan: _Plan) -> str:
-        """Leave a file to the next that stands on it, with its original. Returns whom, or "".
+    def _stands_on(self, plan: _Plan) -> tuple[UndoJournal, Original] | None:
+        """Whom to leave a file to, with its original, since they were applied later and need it.
 
-        That is right if nobody has changed it since: then the next found it as it is now, made
-        nothing of it, and needs it. Raises :class:`UndoError` if it has been changed.
+        That is right if nobody has changed it since: then the next found it as it is now, and made
+        nothing of it. Raises :class:`UndoError` if it has been changed.
         """
         later = self._later(plan.original)
         if not later or trees.same(plan.have, plan.want):
-            return ""
+            return None
         other, theirs = later[0]
-        alike = _place(theirs) == plan.place and trees.same(plan.have, other._was(theirs))
-        if not alike:
+        found = other._was(theirs)
+        # Found as it was before both: then they put it back so, or it has been given to them.
+        alike = trees.same(found, plan.have) or trees.same(found, plan.want)
+        if _place(theirs) != plan.place or not alike:
             names = ", then ".join(dict.fromkeys(o.label() for o, _ in reversed(later)))
             raise UndoError(
                 f"{shown(plan.place)} was changed by {later[-1][0].label()} as well, after this:"
                 f" roll back {names}, and then this"
             )
-        return other.label()
+        return other, theirs
 
-    def _give(self, plan: _Plan) -> None:
-        """Do what :meth:`_hand_over` found right: their original is ours from now on."""
-        other, theirs = self._later(plan.original)[0]
+    def _give(self, plan: _Plan, other: UndoJournal, theirs: Original) -> None:
+        """Make our original that of those who stand on it."""
+        if trees.same(other._was(theirs), plan.want):
+            return
         if not other._lock.take(wait=False):
             raise UndoError(f"a run of {other.label()} is under way: wait for it to end")
         try:
@@ -505,7 +505,7 @@ class UndoJournal:
                 place = self._checked(original)
                 paths.refuse_mounts(place)
                 plan = _Plan(original, self._original(original), self._now(original), place)
-                self._hand_over(plan)
+                self._stands_on(plan)
                 plans.append(plan)
             except trees.Rotten:
                 plans.append(_Plan(original, {}, {}, place))
@@ -522,19 +522,9 @@ class UndoJournal:
         if now.path != place:
             raise PathError(f"a directory on the way to {shown(place)} is a link now")
         now.refuse_exposed()
-        if original.version >= VERSION and not now.missing and not original.made:
+        if not now.missing:
             with _directory(place.parent) as at:
-                uid, mount = os.fstat(at).st_uid, paths.mounts().get(paths.mount_of(at))
-            if uid != original.uid:
-                raise PathError(
-                    f"{shown(place.parent)} belongs to user {uid} now, and to user {original.uid}"
-                    " when the step ran: make it as it was"
-                )
-            if str(mount) != original.mount:
-                raise PathError(
-                    f"{shown(place.parent)} lies on what is mounted at {shown(str(mount))} now, and"
-                    f" lay on {shown(original.mount)} when the step ran: make it as it was"
-                )
+                _refuse_another(at, original)
         return place
 
     def _put_back(self, plan: _Plan) -> Iterator[str]:
@@ -545,16 +535,18 @@ class UndoJournal:
             _Stage(at, original).clear()
         if trees.same(want, have):
             return
-        if to := self._hand_over(_Plan(original, want, have, plan.place)):
-            self._give(_Plan(original, want, have, plan.place))
+        plan = _Plan(original, want, have, plan.place)
+        if stands := self._stands_on(plan):
+            self._give(plan, *stands)
             yield (
-                f"left: {shown(plan.place)}, since {to} was applied after this and needs it as it"
-                " is; the rollback of that puts back what was there before both"
+                f"left: {shown(plan.place)}, since {stands[0].label()} was applied after this and"
+                " needs it as it is; the rollback of that puts back what was there before both"
             )
             return
         for made in reversed(paths.locate(plan.place).missing):
             yield f"changed: made {shown(made)}"
         with _directory(plan.place.parent, make=bool(want)) as at:
+            _refuse_another(at, original)
             if edits := self._edits(original, have):
                 saved = self._save_edits(plan.place, at, have, edits)
                 yield _saved(plan.place, edits, saved)
@@ -610,7 +602,8 @@ class UndoJournal:
     def _clean(self) -> None:
         """Remove what is not needed any more; the mark that says so goes last."""
         for directory in (self.originals_directory, self.applied, self.root / undo_v1.COPIES):
-            shutil.rmtree(directory, ignore_errors=True)
+            if directory.exists():
+                shutil.rmtree(directory)
         for file in (self.journal, self.root / undo_v1.LEFT, self.restored):
             file.unlink(missing_ok=True)
 
@@ -861,6 +854,24 @@ def _place(original: Original) -> Path:
     return Path(original.place) if original.place else paths.locate(Path(original.path)).path
 
 
+def _refuse_another(at: int, original: Original) -> None:
+    """Raise :class:`PathError` if ``at`` is not the directory that an original came from."""
+    if original.version < VERSION or original.made:
+        return  # it is not known, or was not there
+    where = shown(Path(original.place).parent)
+    uid, mount = os.fstat(at).st_uid, str(paths.mounts().get(paths.mount_of(at), ""))
+    if uid != original.uid:
+        raise PathError(
+            f"{where} belongs to user {uid} now, and to user {original.uid} when the step ran:"
+            " make it as it was"
+        )
+    if mount != original.mount:
+        raise PathError(
+            f"{where} lies on what is mounted at {shown(mount)} now, and lay on"
+            f" {shown(original.mount)} when the step ran: make it as it was"
+        )
+
+
 def _overlap(one: Path, other: Path) -> bool:
     return one == other or one in other.parents or other in one.parents
 
@@ -885,7 +896,7 @@ def _above(rel: str) -> Iterator[str]:
 
 
 def _saved(place: Path, edits: set[str], saved: Path) -> str:
-    if edits == {trees.TOP}:
+    if edits == {trees.TOP}:  # which is no directory, or an empty one
         return f"saved: {shown(place)} was edited after the apply; the edited one is {shown(saved)}"
     return (
         f"saved: {len(edits)} files below {shown(place)} were added or edited after the apply;"
@@ -924,6 +935,8 @@ def _row(line: bytes, number: int) -> Original | None:
     try:
         row = json.loads(line)
         if row.get("version", 1) < VERSION:
+            if not all(isinstance(row[key], str) for key in ("path", "was")):
+                return None
             return Original(
                 path=row["path"],
                 place="",
