@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import struct
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,61 @@ def test_mode(file: Path) -> None:
     assert snapshots.differences(before, files(file)) == [f"{file}: mode -rw-r--r-- -> -rwsr-xr-x"]
 
 
+ATTRIBUTES = {
+    "user.note": b"\0\xff",
+    "security.capability": struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0),
+    "system.posix_acl_access": struct.pack("<I", 2)
+    + b"".join(
+        struct.pack("<HHI", tag, bits, 1234 if tag == 2 else 2**32 - 1)
+        for tag, bits in ((1, 6), (2, 4), (4, 4), (16, 4), (32, 4))
+    ),
+}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may set all attributes")
+@pytest.mark.parametrize("name", ATTRIBUTES)
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_extended_attributes(file: Path, name: str, kind: str) -> None:
+    if kind == "directory":
+        file.unlink()
+        file.mkdir()
+    file.chmod(0o644)
+    before = files(file)
+    os.setxattr(file, name, ATTRIBUTES[name])
+    with_it = files(file)
+    assert snapshots.differences(before, with_it) == [f"{file}: attribute {name}"]
+    os.removexattr(file, name)
+    assert snapshots.differences(with_it, files(file)) == [f"{file}: attribute {name}"]
+    assert snapshots.differences(before, files(file)) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may set all attributes")
+@pytest.mark.parametrize("flag", ["i", "a", "d"])
+def test_what_chattr_sets(file: Path, flag: str) -> None:
+    before = files(file)
+    done = subprocess.run(["chattr", f"+{flag}", file], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("this file system has no such flag")
+    try:
+        assert snapshots.differences(before, files(file)) == [f"{file}: attribute chattr"]
+    finally:
+        subprocess.run(["chattr", f"-{flag}", file], check=True)
+
+
+def test_attributes_of_an_untouched_file_are_not_looked_at_again(file: Path) -> None:
+    before = described(file)
+    assert described(file, [*before[:5], "user.known=00"])[5] == "user.known=00"
+
+
+def test_a_host_without_python_is_compared_without_attributes(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.setxattr(file, "user.note", b"x")
+    assert described(file)[5] == "user.note=78"
+    monkeypatch.setattr(snapshots, "ATTRIBUTES", snapshots.ATTRIBUTES.replace("python", "nopython"))
+    assert described(file)[5] == ""
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change owners")
 def test_owner(file: Path) -> None:
     before = files(file)
@@ -167,14 +223,14 @@ def test_what_the_kernel_sizes_when_it_boots(name: str, now: str, differs: bool)
 )
 def test_what_may_differ(pattern: str, ignored: list[str]) -> None:
     names = ["/var/cache/x", "/var/cache/x/a", "/var/cache/x/a/b", "/var/log/a.log", "/etc/x"]
-    after = snapshot(files={name: ["-rw-r--r--", "0:0", "hash", 1] for name in names})
+    after = snapshot(files={name: ["-rw-r--r--", "0:0", "hash", 1, "", ""] for name in names})
     said = snapshots.differences(snapshot(), after, [pattern])
     assert said == [f"{name}: appeared" for name in sorted(names) if name not in ignored]
 
 
 def test_an_unchanged_file_is_not_read_again(file: Path) -> None:
     before = described(file)
-    assert described(file, [*before[:2], "what was known", before[3]])[2] == "what was known"
+    assert described(file, [*before[:2], "what was known", *before[3:]])[2] == "what was known"
 
 
 def test_an_edit_of_the_same_size_and_time_is_noticed(file: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 import pytest
 from cells import Cells, Make
 from kb.runtime import magics
-from kb.runtime.undo import Keeper
+from kb.runtime.undo import UndoJournal
 
 
 @pytest.fixture
@@ -23,22 +22,20 @@ def make(
     monkeypatch.setattr(sys, "displayhook", sys.displayhook)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
 
-    keepers: list[Keeper] = []
+    journals: list[UndoJournal] = []
 
-    class Watched(Keeper):
+    class Watched(UndoJournal):
         def __init__(self, root: Path) -> None:
             super().__init__(root)
-            keepers.append(self)
+            journals.append(self)
 
-    monkeypatch.setattr(magics, "Keeper", Watched)
+    monkeypatch.setattr(magics, "UndoJournal", Watched)
 
     state = tmp_path / "state"
 
     def made(mode: str, parameters: str = "", at_once: bool = False, state: Path = state) -> Cells:
-        while keepers and not at_once:  # the kernel before has ended, and its lock with it
-            handle = keepers.pop()._lock
-            if handle is not None:
-                os.close(handle)
+        while journals and not at_once:  # the kernel before has ended, and its lock with it
+            journals.pop().unlock()
         monkeypatch.setenv("NOBLE_RUNBOOKS_STATE", str(state))
         cells = Cells(capsys)
         cells.begin(mode, parameters)

@@ -83,7 +83,7 @@ def test_the_rest_of_a_rollback_runs_as_any_cell(make: Make, world: Path) -> Non
 
 def test_a_restore_that_fails_is_a_failure(make: Make, world: Path, tmp_path: Path) -> None:
     make("apply").run(step(world, f"cd {world}; {CHANGE}"))
-    (tmp_path / "state/area/name/kept/0000").unlink()
+    (tmp_path / "state/area/name/originals/0000/copy").unlink()
     with pytest.raises(magics.StepError) as caught:
         make("rollback").run("%%rollback Put it back\nkb-restore\necho not reached")
     assert "line 1, `kb-restore`, exited with status 1" in str(caught.value)

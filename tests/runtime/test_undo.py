@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
+import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
-from kb.runtime.undo import Keeper, KeepError, main, state_root
+from kb.runtime.undo import UndoError, UndoJournal, main, state_root
 from project import tree
 
 
@@ -37,12 +39,12 @@ def world(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Keeper:
-    return Keeper(tmp_path / "state/area/name")
+def journal(tmp_path: Path) -> UndoJournal:
+    return UndoJournal(tmp_path / "state/area/name")
 
 
-def restored(keeper: Keeper) -> list[str]:
-    return list(keeper.restore())
+def restored(journal: UndoJournal) -> list[str]:
+    return list(journal.restore())
 
 
 def kinds(world: Path) -> list[Path]:
@@ -52,17 +54,16 @@ def kinds(world: Path) -> list[Path]:
     return [etc / name for name in names]
 
 
-def test_every_kind_of_path_comes_back_exactly(world: Path, keeper: Keeper) -> None:
+def test_every_kind_of_path_comes_back_exactly(world: Path, journal: UndoJournal) -> None:
     before = tree(world)
-    for path in kinds(world):
-        keeper.keep(path)
-    spoil(world)
+    with journal.step(kinds(world)):
+        spoil(world)
     assert tree(world) != before
-    said = restored(keeper)
+    said = restored(journal)
     assert tree(world) == before
     assert all(line.startswith("changed: ") for line in said)
     assert f"changed: removed {world}/etc/made" in said
-    assert restored(keeper) == []
+    assert restored(journal) == []
 
 
 def spoil(world: Path) -> None:
@@ -84,34 +85,34 @@ def spoil(world: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["content", "mode", "owner", "time"])
-def test_one_attribute_alone_is_put_back(world: Path, keeper: Keeper, change: str) -> None:
+def test_one_attribute_alone_is_put_back(world: Path, journal: UndoJournal, change: str) -> None:
     conf = world / "etc/conf"
     before = tree(world)
-    keeper.keep(conf)
     about = conf.stat()
-    if change == "content":
-        conf.write_text("ORIGINAL\n")  # as long, and with its old time
-        os.utime(conf, ns=(about.st_atime_ns, about.st_mtime_ns))
-    elif change == "mode":
-        conf.chmod(0o644)
-    elif change == "time":
-        os.utime(conf)
-    elif os.geteuid() == 0:
-        os.chown(conf, 0, 0)
-    else:
-        pytest.skip("only root may change owners")
-    assert restored(keeper) == [f"changed: put back {conf}"]
+    with journal.step([conf]):
+        if change == "content":
+            conf.write_text("ORIGINAL\n")  # as long, and with its old time
+            os.utime(conf, ns=(about.st_atime_ns, about.st_mtime_ns))
+        elif change == "mode":
+            conf.chmod(0o644)
+        elif change == "time":
+            os.utime(conf)
+        elif os.geteuid() == 0:
+            os.chown(conf, 0, 0)
+        else:
+            pytest.skip("only root may change owners")
+    assert restored(journal) == [f"changed: put back {conf}"]
     assert tree(world) == before
 
 
 @pytest.mark.parametrize("name", ["conf", "link", "dir"])
 @pytest.mark.parametrize("becomes", ["file", "link", "dir", "nothing"])
 def test_any_kind_can_become_any_other(
-    world: Path, keeper: Keeper, name: str, becomes: str
+    world: Path, journal: UndoJournal, name: str, becomes: str
 ) -> None:
     path = world / "etc" / name
     before = tree(world)
-    keeper.keep(path)
+    journal.save(path)
     subprocess.run(["rm", "-r", str(path)], check=True)
     if becomes == "file":
         path.write_text("a file")
@@ -119,199 +120,207 @@ def test_any_kind_can_become_any_other(
         path.symlink_to("/")
     elif becomes == "dir":
         (path / "full").mkdir(parents=True)
-    restored(keeper)
+    restored(journal)
     assert tree(world) == before
 
 
-def test_what_is_as_it_was_is_left_alone(world: Path, keeper: Keeper) -> None:
+def test_what_is_as_it_was_is_left_alone(world: Path, journal: UndoJournal) -> None:
     inode = (world / "etc/conf").stat().st_ino
     for path in kinds(world):
-        keeper.keep(path)
-    assert restored(keeper) == []
+        journal.save(path)
+    assert restored(journal) == []
     assert (world / "etc/conf").stat().st_ino == inode
 
 
-def test_the_first_original_is_the_one_that_counts(world: Path, keeper: Keeper) -> None:
+def test_the_first_original_is_the_one_that_counts(world: Path, journal: UndoJournal) -> None:
     conf = world / "etc/conf"
     before = tree(world)
     for content in ("first", "second"):
-        keeper.keep(conf)
+        journal.save(conf)
         conf.write_text(content)
-    assert len(keeper.kept()) == 1
-    restored(keeper)
+    assert len(journal.originals()) == 1
+    restored(journal)
     assert tree(world) == before
 
 
 def test_a_directory_made_for_a_path_stays_while_it_holds_something(
-    world: Path, keeper: Keeper
+    world: Path, journal: UndoJournal
 ) -> None:
     new = world / "etc/made/new"
-    keeper.keep(new)
+    journal.save(new)
     new.parent.mkdir()
     new.write_text("ours")
     (new.parent / "theirs").write_text("a person's")
-    restored(keeper)
+    restored(journal)
     assert [path.name for path in new.parent.iterdir()] == ["theirs"]
 
 
-def test_nothing_is_left_of_the_state(world: Path, keeper: Keeper, tmp_path: Path) -> None:
-    keeper.lock()
-    keeper.keep(world / "etc/conf")
-    assert restored(keeper) == []
-    keeper.forget()
+def test_nothing_is_left_of_the_state(world: Path, journal: UndoJournal, tmp_path: Path) -> None:
+    journal.lock()
+    journal.save(world / "etc/conf")
+    assert restored(journal) == []
+    journal.forget()
     assert not (tmp_path / "state").exists()
 
 
-def test_the_originals_are_private(world: Path, keeper: Keeper) -> None:
-    keeper.lock()
-    keeper.keep(world / "etc/conf")
-    assert {path.stat().st_mode & 0o077 for path in (keeper.root, keeper.copies)} == {0}
+def test_the_originals_are_private(world: Path, journal: UndoJournal) -> None:
+    journal.lock()
+    with journal.step([world / "etc/conf"]):
+        pass
+    below = [path for path in journal.root.rglob("*") if path.is_dir()]
+    assert {path.stat().st_mode & 0o077 for path in (journal.root, *below)} == {0}
 
 
-def test_an_edited_file_is_saved(world: Path, keeper: Keeper) -> None:
+def test_an_edited_file_is_saved(world: Path, journal: UndoJournal) -> None:
     before = tree(world)
     files = [world / "etc/conf", world / "etc/dir2/conf"]
-    for path in files:
-        keeper.keep(path)
-        path.parent.mkdir(exist_ok=True)
-        path.write_text("applied")
-    keeper.note_left(files)
+    with journal.step(files):
+        for path in files:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("applied")
     for path in files:
         path.write_text(f"edited {path.parent.name}")
-    said = restored(keeper)
+    said = restored(journal)
     assert tree(world) == before
     saved = [Path(line.rpartition(" ")[2]) for line in said if line.startswith("saved: ")]
     assert sorted(path.read_text() for path in saved) == ["edited dir2", "edited etc"]
     assert said[0].startswith(f"saved: {files[1]} was edited after")
 
 
-def test_an_edit_between_two_applies_is_saved(world: Path, keeper: Keeper) -> None:
+def test_an_edit_between_two_applies_is_saved(world: Path, journal: UndoJournal) -> None:
     conf = world / "etc/conf"
-    assert keeper.keep(conf) is None
-    conf.write_text("applied")
-    keeper.note_left([conf])
-    assert keeper.keep(conf) is None
+    for _ in range(2):
+        with journal.step([conf]) as saved:
+            assert saved == []
+            conf.write_text("applied")
     conf.write_text("edited")
-    saved = keeper.keep(conf)
-    assert saved is not None
-    assert saved.read_text() == "edited"
+    copy = journal.save(conf)
+    assert copy is not None
+    assert copy.read_text() == "edited"
 
 
-def test_what_the_step_left_is_not_saved(world: Path, keeper: Keeper) -> None:
+def test_what_the_step_left_is_not_saved(world: Path, journal: UndoJournal) -> None:
     conf = world / "etc/conf"
-    keeper.keep(conf)
-    conf.write_text("applied")
-    keeper.note_left([conf])
-    assert restored(keeper) == [f"changed: put back {conf}"]
+    with journal.step([conf]):
+        conf.write_text("applied")
+    assert restored(journal) == [f"changed: put back {conf}"]
 
 
-def test_a_cut_journal_line_belongs_to_nothing(world: Path, keeper: Keeper) -> None:
+@pytest.mark.parametrize("cut", ['{"path": "/etc/pass', "\0\0\0\0"])
+def test_a_cut_journal_line_belongs_to_nothing(world: Path, journal: UndoJournal, cut: str) -> None:
     before = tree(world)
-    keeper.keep(world / "etc/conf")
-    with keeper.journal.open("a") as journal:
-        journal.write('{"path": "/etc/pass')  # a power cut
-    assert [kept.path for kept in keeper.kept()] == [world / "etc/conf"]
-    keeper.keep(world / "etc/dir")
-    assert [kept.path for kept in keeper.kept()] == [world / "etc/conf", world / "etc/dir"]
-    spoil(world)
-    (world / "etc/link").unlink()
-    restored(keeper)
-    assert (world / "etc/conf").read_text() == "original\n"
-    assert (world / "etc/dir/one").read_text() == "1"
-    assert tree(world / "etc/dir") != ""
-    assert before != tree(world)  # what was not kept is not put back
+    journal.save(world / "etc/conf")
+    with journal.journal.open("a") as file:
+        file.write(cut)  # a power cut
+    paths = [world / "etc/conf", world / "etc/dir"]
+    assert [Path(original.path) for original in journal.originals()] == paths[:1]
+    with journal.step(paths):
+        (world / "etc/conf").write_text("x")
+        shutil.rmtree(world / "etc/dir")
+    assert [Path(original.path) for original in journal.originals()] == paths
+    restored(journal)
+    assert tree(world) == before
 
 
-@pytest.mark.parametrize("name", ["conf", "dir"])
-def test_a_copy_without_its_line_is_made_anew(world: Path, keeper: Keeper, name: str) -> None:
+def test_a_whole_last_line_counts_without_its_end(world: Path, journal: UndoJournal) -> None:
+    before = tree(world)
+    with journal.step([world / "etc/conf"]):
+        (world / "etc/conf").write_text("x")
+    journal.journal.write_bytes(journal.journal.read_bytes().removesuffix(b"\n"))  # an editor's
+    with journal.step([world / "etc/link"]):
+        (world / "etc/link").unlink()
+    restored(journal)
+    assert tree(world) == before
+
+
+@pytest.mark.parametrize("name", ["conf", "dir", "new"])
+@pytest.mark.parametrize("killed", ["while copying", "before the line", "after the line"])
+def test_a_kill_while_an_original_is_saved(
+    world: Path, journal: UndoJournal, name: str, killed: str
+) -> None:
     path = world / "etc" / name
     before = tree(world)
-    keeper.keep(path)
-    keeper.journal.write_text("")  # killed after the copy and before the line
-    (keeper.copies / "0000.partial").mkdir()  # and once in the middle of the copy
-    (keeper.copies / "0000.partial/x").touch()
-    keeper.keep(path)
-    subprocess.run(["rm", "-r", str(path)], check=True)
-    restored(keeper)
+    journal.save(path)
+    saved = journal.originals_directory / "0000"
+    saved.rename(saved.with_suffix(".new"))
+    if killed != "after the line":
+        journal.journal.write_text("")
+    if killed == "while copying":
+        (saved.with_suffix(".new") / "was.json").unlink()
+    with journal.step([path]):
+        subprocess.run(["rm", "-rf", str(path)], check=True)
+        path.write_text("new")
+    restored(journal)
     assert tree(world) == before
 
 
 @pytest.mark.parametrize("stop_after", [1, 2, 3, 4])
 def test_a_restore_can_be_interrupted_and_repeated(
-    world: Path, keeper: Keeper, stop_after: int
+    world: Path, journal: UndoJournal, stop_after: int
 ) -> None:
     before = tree(world)
-    for path in kinds(world):
-        keeper.keep(path)
-    spoil(world)
-    lines = keeper.restore()
+    with journal.step(kinds(world)):
+        spoil(world)
+    lines = journal.restore()
     for _ in range(stop_after):
         next(lines)
     lines.close()  # type: ignore[attr-defined]
-    (world / "etc/.conf.kb-restore").write_text("half")  # cut off while it put this back
-    restored(Keeper(keeper.root))
-    (world / "etc/.conf.kb-restore").unlink(missing_ok=True)
+    for original in journal.originals():
+        if Path(original.place).parent.is_dir():  # cut off while it put this back
+            stage = Path(original.place).parent / f".kb-{original.id}"
+            stage.mkdir(mode=0o700)
+            (stage / "new.0").write_text("half")
+    restored(UndoJournal(journal.root))
     assert tree(world) == before
 
 
-def test_the_second_run_at_once_is_told_so(keeper: Keeper) -> None:
-    keeper.lock()
-    keeper.lock()  # the same run again is no other
-    with pytest.raises(KeepError, match="another run of this runbook is under way on this host"):
-        Keeper(keeper.root).lock()
+def test_the_second_run_at_once_is_told_so(journal: UndoJournal) -> None:
+    journal.lock()
+    journal.lock()  # the same run again is no other
+    with pytest.raises(UndoError, match="another run of this runbook is under way on this host"):
+        UndoJournal(journal.root).lock()
 
 
-def test_a_copy_that_fails_is_an_error_and_keeps_nothing(
-    world: Path, keeper: Keeper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_an_original_that_cannot_be_copied_is_an_error_and_nothing_is_saved(
+    world: Path, journal: UndoJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "cp").write_text("#!/bin/sh\necho no space left on device >&2; exit 1\n")
-    (tmp_path / "cp").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    with pytest.raises(KeepError, match=r"^cannot copy .*/etc/conf: no space left on device$"):
-        keeper.keep(world / "etc/conf")
-    assert keeper.kept() == []
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(UndoError, match=r"^cannot keep .*/etc/conf: No space left on device$"):
+        journal.save(world / "etc/conf")
+    assert journal.is_empty()
 
 
 def test_the_restore_command(
-    world: Path, keeper: Keeper, capsys: pytest.CaptureFixture[str]
+    world: Path, journal: UndoJournal, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["restore", str(keeper.root)]) == 0
+    assert main(["restore", str(journal.root)]) == 0
     nothing = "nothing to put back: no step of this runbook has been applied here\n"
     assert capsys.readouterr().out == nothing
-    keeper.keep(world / "etc/new")
-    (world / "etc/new").touch()
-    assert main(["restore", str(keeper.root)]) == 0
+    with journal.step([world / "etc/new"]):
+        (world / "etc/new").touch()
+    assert main(["restore", str(journal.root)]) == 0
     assert capsys.readouterr().out == f"changed: removed {world}/etc/new\n"
-    assert main(["restore", str(keeper.root)]) == 0
+    assert main(["restore", str(journal.root)]) == 0
     assert capsys.readouterr().out == nothing
 
 
-def test_a_restore_that_cannot_be_done_fails(
-    world: Path, keeper: Keeper, capsys: pytest.CaptureFixture[str]
-) -> None:
-    keeper.keep(world / "etc/conf")
-    (world / "etc/conf").unlink()
-    row = json.loads(keeper.journal.read_text())
-    (keeper.copies / row["copy"]).unlink()  # somebody tidied up
-    assert main(["restore", str(keeper.root)]) == 1
-    error = capsys.readouterr().err
-    assert error.startswith(f"cannot restore: the original of {world}/etc/conf is no longer in ")
-    assert keeper.kept()  # for another attempt
-
-
-def test_keeping_is_synced_before_anything_changes(
-    world: Path, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+def test_saving_is_on_the_disk_before_anything_changes(
+    world: Path, journal: UndoJournal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[str] = []
     real = os.fsync
 
     def fsync(handle: int) -> None:
-        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
+        synced.append(Path(f"/proc/self/fd/{handle}").readlink().name)
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    keeper.keep(world / "etc/conf")
-    assert [Path(name).name for name in synced] == ["0000.partial", "kept.jsonl", "name"]
+    journal.save(world / "etc/conf")
+    assert synced.index("copy") < synced.index("was.json.partial") < synced.index("kept.jsonl")
+    assert synced[-1] == "name"
 
 
 def test_where_originals_are_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import math
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,40 @@ grep --recursive --no-messages --text '' /proc/sys
 exit 0
 """.replace("SKIPPED", " -o ".join(f"-path '{path}'" for path in SKIPPED))
 HASHES = "xargs --null --no-run-if-empty sha256sum --zero -- 2>/dev/null || true"
+# What no listing shows: extended attributes (access control lists and capabilities are some) and
+# chattr's flags. A host without Python is compared without them.
+_ATTRIBUTES = r"""
+import fcntl, os, stat, sys
+LETTERS = {0x08: "S", 0x10: "i", 0x20: "a", 0x40: "d", 0x80: "A", 0x10000: "D"}
+for path in sys.stdin.buffer.read().split(b"\0")[:-1]:
+    found = []
+    try:
+        for name in sorted(os.listxattr(path, follow_symlinks=False)):
+            value = os.getxattr(path, name, follow_symlinks=False)
+            found.append(name.replace(" ", "_") + "=" + value.hex())
+    except OSError:
+        pass
+    try:
+        mode = os.lstat(path).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                flags = int.from_bytes(fcntl.ioctl(handle, 0x80086601, bytes(8))[:4], sys.byteorder)
+            finally:
+                os.close(handle)
+            letters = "".join(LETTERS[bit] for bit in LETTERS if flags & bit)
+            found += ["chattr=" + letters] if letters else []
+    except OSError:
+        pass
+    if found:
+        sys.stdout.buffer.write(path + b"\0" + " ".join(found).encode() + b"\0")
+"""
+ATTRIBUTES = f"""
+for python in /opt/kb/bin/python python3; do
+    command -v "$python" >/dev/null || continue
+    exec "$python" -I -B -S -c {shlex.quote(_ATTRIBUTES)}
+done
+"""
 EDITION = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:12]  # of what a snapshot has
 ALL_HASHES = f"find / -xdev -type f -print0 | {HASHES}"
 
@@ -113,20 +148,27 @@ def take(command: Command, known: Snapshot | None = None, *, of_image: bool = Fa
         named = "".join(f"{path}\0" for path in paths)
         return command(["/bin/bash", "-c", HASHES], env=TOOLS, text=named)[1]
 
-    return read(listing, hashes, known, of_image=of_image)
+    def attributes(paths: Sequence[str]) -> str:
+        return command(["bash", "-c", ATTRIBUTES], text="".join(f"{path}\0" for path in paths))[1]
+
+    return read(listing, hashes, known, attributes, of_image=of_image)
 
 
 def read(
     listing: str,
     hashes: Callable[[Sequence[str]], str],
     known: Snapshot | None = None,
+    attributes: Callable[[Sequence[str]], str] = lambda paths: "",
     *,
     of_image: bool = False,
 ) -> Snapshot:
-    """The snapshot that a ``listing`` tells of; ``hashes`` are sha256sum's for the files given."""
+    """The snapshot that a ``listing`` tells of.
+
+    ``hashes`` are sha256sum's for the files given; ``attributes`` what :data:`ATTRIBUTES` says.
+    """
     files, packages, users, units, ports, sysctls = listing.split("\x1e")
     return {
-        "files": _files(files, hashes, (known or {}).get("files", {}), of_image),
+        "files": _files(files, hashes, attributes, (known or {}).get("files", {}), of_image),
         "packages": _words(packages, " "),
         "users": _words(users, ":"),
         # A oneshot that finished and one that never ran differ only in the description's tail.
@@ -141,25 +183,29 @@ def read(
 
 
 def _files(
-    listing: str, hashes: Callable[[Sequence[str]], str], known: Mapping[str, Any], of_image: bool
+    listing: str,
+    hashes: Callable[[Sequence[str]], str],
+    attributes: Callable[[Sequence[str]], str],
+    known: Mapping[str, Any],
+    of_image: bool,
 ) -> dict[str, Any]:
-    """Path to [kind and mode, owner, content, change time, size and time of modification].
+    """Path to [kind and mode, owner, content, change time, size and modification, attributes].
 
     Mount points of other file systems are left out.
     """
     found: dict[str, Any] = {}
     root = ""
-    unread = []
+    unread, changed = [], []
     records = iter(listing.split("\0")[:-1])
     for record in records:
-        device, mode, owner, changed, size, modified, path = record.split(" ", 6)
+        device, mode, owner, moment, size, modified, path = record.split(" ", 6)
         target = next(records) if mode[0] == "l" else ""
         root = root or device
         if (mode[0] == "d" and device != root) or path == "/":
             continue
         before = known.get(path)
         # The change time cannot be set back, unlike the time of modification.
-        if before and before[3] == changed:
+        if before and before[3] == moment:
             found[path] = before
             continue
         # Whole seconds: that is what an archive keeps.
@@ -169,11 +215,16 @@ def _files(
             content = before[2]
         elif written:
             unread.append(path)
-        found[path] = [mode, owner, content, changed, written]
+        found[path] = [mode, owner, content, moment, written, ""]
+        changed.append(path)
     for line in hashes(unread).split("\0")[:-1] if unread else ():
         content, path = line.split("  ", 1)
         if path in found:
             found[path][2] = content
+    told = iter(attributes(changed).split("\0")[:-1] if changed else ())
+    for path, words in zip(told, told, strict=True):
+        if path in found:
+            found[path][5] = words
     return found
 
 
@@ -216,7 +267,7 @@ def differences(before: Snapshot, after: Snapshot, ignore: Iterable[str] = ()) -
         for name in sorted(old.keys() | new.keys()):
             was, now = old.get(name), new.get(name)
             if kind == "files":
-                was, now = was and was[:3], now and now[:3]
+                was, now = was and was[:3] + was[5:], now and now[:3] + now[5:]
                 if was == now or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
                     continue
             if was != now and not (name in SIZED and was and now and _close(was, now)):
@@ -238,10 +289,11 @@ def _difference(kind: str, name: str, was: Any, now: Any) -> str:
         return f"{label}{name}: is gone"
     if kind != "files":
         return f"{label}{name}: was {was!r}, is {now!r}"
-    parts = zip(("mode", "owner", "content"), was, now, strict=True)
     changed = [
         what if what == "content" else f"{what} {old} -> {new}"
-        for what, old, new in parts
+        for what, old, new in zip(("mode", "owner", "content"), was, now, strict=False)
         if old != new
     ]
+    words = {word.partition("=")[0] for word in {*was[3].split()} ^ {*now[3].split()}}
+    changed += [f"attribute {word}" for word in sorted(words)]
     return f"{name}: {', '.join(changed)}"

@@ -22,7 +22,8 @@ from IPython.core.error import InputRejected
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
 from kb.runtime import border, parameters, redact, shell
-from kb.runtime.undo import Keeper, KeepError, state_root
+from kb.runtime.paths import PathError, declared
+from kb.runtime.undo import UndoError, UndoJournal, examine, state_root
 
 CHANGES = "# changes:"
 SERVICE = "service"  # the parameter by which the uses of a runbook on one host are told apart
@@ -102,7 +103,7 @@ class Runbook:
     def __init__(self, ipython: InteractiveShell, guard: ParameterGuard) -> None:
         self.shell = ipython
         self.guard = guard
-        self._keeper: Keeper | None = None
+        self._journal: UndoJournal | None = None
 
     def preflight(self, title: str, body: str) -> None:
         """Every mode: fails early, changes nothing, says what to do."""
@@ -119,18 +120,19 @@ class Runbook:
         paths = changes(body, self._values())
         if mode == "plan":
             for path, what in paths:
+                try:
+                    examine(path)
+                except (PathError, OSError) as error:
+                    raise StepError(f"{error} (nothing has been changed)") from None
                 print(f"{_would(path)} {path}" + (f"  ({what})" if what else ""))
         elif mode == "apply":
-            keeper = self._locked()
+            journal = self._locked()
             try:
-                for path, _ in paths:
-                    if saved := keeper.keep(path):
-                        print(f"saved: {path} was edited since; the edited one is {saved}")
-                # What a step that fails or is killed leaves is no edit of a person either.
-                keeper.forget_left([path for path, _ in paths])
-                self._run("apply", title, body)
-                keeper.note_left([path for path, _ in paths if path.is_file()])
-            except (KeepError, OSError) as error:
+                with journal.step(path for path, _ in paths) as saved:
+                    for line in saved:
+                        print(line)
+                    self._run("apply", title, body)
+            except (UndoError, OSError) as error:
                 raise StepError(f'apply "{title.strip()}" failed: {error}') from None
         else:
             _not_in(mode)
@@ -148,18 +150,18 @@ class Runbook:
         mode = self._mode()
         if mode == "rollback":
             self._refuse_another_service()
-            keeper = self._locked()
+            journal = self._locked()
             self._run("rollback", title, body)
-            if not keeper.kept():
-                keeper.forget()
-                self._keeper = None
+            if journal.is_empty():
+                journal.forget()
+                self._journal = None
         else:
             _not_in(mode)
 
     def _refuse_another_service(self) -> None:
         """A rollback for a service that has nothing to roll back, where others have."""
-        keeper = self._keeper or Keeper(self._state())
-        if not keeper.root.exists() and (others := keeper.others()):
+        journal = self._journal or UndoJournal(self._state())
+        if not journal.root.exists() and (others := journal.others()):
             raise StepError(
                 f"this runbook has not been applied to {self._values().get(SERVICE)} here;"
                 f" it has been to {', '.join(others)}: pass that as {SERVICE}"
@@ -178,17 +180,17 @@ class Runbook:
     def _values(self) -> dict[str, Any]:
         return self.guard.values(self.shell.user_ns)
 
-    def _locked(self) -> Keeper:
-        """The keeper of this runbook, locked; what a killed run left running is ended first."""
-        if self._keeper is None:
-            keeper = Keeper(self._state())
+    def _locked(self) -> UndoJournal:
+        """This runbook's journal, locked; what a killed run left running is ended first."""
+        if self._journal is None:
+            journal = UndoJournal(self._state())
             try:
-                keeper.lock()
-            except (KeepError, OSError) as error:
+                journal.lock()
+            except (UndoError, OSError) as error:
                 raise StepError(f"{error} (nothing has been changed)") from None
-            _end_leftovers(keeper.root / "running")
-            self._keeper = keeper
-        return self._keeper
+            _end_leftovers(journal.root / "running")
+            self._journal = journal
+        return self._journal
 
     def _state(self) -> Path:
         name = os.environ.get("KB_NOTEBOOK")
@@ -205,9 +207,9 @@ class Runbook:
 
     def _run(self, kind: str, title: str, body: str) -> None:
         scratch = started = None
-        if self._keeper is not None:
-            scratch = self._keeper.root  # not in /tmp: a kill there would leave it behind
-            running = self._keeper.root / "running"
+        if self._journal is not None:
+            scratch = self._journal.root  # not in /tmp: a kill there would leave it behind
+            running = self._journal.root / "running"
 
             def started(session: int) -> None:
                 running.write_text(json.dumps(_session(session)), encoding="utf-8")
@@ -219,14 +221,14 @@ class Runbook:
                 **parameters.as_environment(self._values()),
                 "KB_MODE": str(self._values().get("mode", "")),
                 "KB_HERE": here,
-                "KB_STATE": str(self._keeper.root) if self._keeper else "",
+                "KB_STATE": str(self._journal.root) if self._journal else "",
             },
             emit=_write,
             scratch=scratch,
             started=started,
         )
-        if self._keeper is not None:
-            (self._keeper.root / "running").unlink(missing_ok=True)
+        if self._journal is not None:
+            (self._journal.root / "running").unlink(missing_ok=True)
         secrets = redact.secrets(self._values())
         if done.reboot:
             raise RebootNeededError(
@@ -249,10 +251,9 @@ def changes(body: str, values: dict[str, Any]) -> list[tuple[Path, str]]:
                 expanded = string.Template(path).substitute(parameters.as_environment(values))
             except (KeyError, ValueError):
                 raise StepError(f"`{line}` uses something that is no parameter") from None
-            target = Path(os.path.normpath(expanded))
-            if not target.is_absolute():
+            if not expanded.startswith("/"):
                 raise StepError(f"`{line}` gives {expanded!r}, which is not an absolute path")
-            found.append((target, what.strip()))
+            found.append((declared(expanded), what.strip()))
     return found
 
 

@@ -384,7 +384,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
             for area, said in self.site.areas.items()
         ]
         last = there("verdicts.md", "hosts.md", "write.md")
-        return [*there("index.md", "run.md"), *areas, "claims/index.md", *last]
+        return [*there("index.md", "run.md", "rollback.md"), *areas, "claims/index.md", *last]
 
     def _tools(self, files: Files, config: MkDocsConfig) -> str:
         """Names everything but the notebook itself that decides how its page comes out."""
