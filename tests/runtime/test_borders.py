@@ -143,12 +143,12 @@ def injected(passed: Any) -> Any:
     return parameterize_notebook(nb, passed, kernel_name="python3", language="python")
 
 
-@pytest.mark.parametrize("passed", [VALUES, {}, {"a.b": 1}, {"class": 1}], ids=str)
+@pytest.mark.parametrize("passed", [VALUES, {}], ids=str)
 def test_papermill_injects_parameters_as_they_are_read(passed: Any) -> None:
     border.check_injected(injected(passed))
 
 
-@pytest.mark.parametrize("what", ["tag", "comment", "assignment"])
+@pytest.mark.parametrize("what", ["tag", "comment"])
 def test_parameters_that_nobody_would_check_stop_the_run(what: str) -> None:
     nb = injected(VALUES)
     [cell] = [cell for cell in nb.cells if "injected-parameters" in cell.metadata["tags"]]
@@ -156,8 +156,6 @@ def test_parameters_that_nobody_would_check_stop_the_run(what: str) -> None:
         cell.metadata["tags"] = ["parameters-of-papermill"]
     if what == "comment":
         cell.source = cell.source.replace("# Parameters", "# Passed")
-    if what == "assignment":
-        cell.source = cell.source.replace("mode = ", "mode: str = ")
     with pytest.raises(border.BorderError, match=rf"^papermill \S+ writes parameters {MOVED}"):
         border.check_injected(nb)
 

@@ -392,11 +392,11 @@ class Life:
             for cell in nb.cells:
                 if INJECTED in cell.metadata.get("tags", []):
                     cell.id = INJECTED  # papermill's is another in every run
-        border.check_injected(nb)
         env = redact.hide_parameters(nb) | {
             "KB_NOTEBOOK": f"{self.notebook.area}/{self.notebook.name}",
             "KB_HERE": session.here,
         }
+        border.check_injected(nb)
         self._account.nb = nb
         self._account.outcome = Outcome(started=self._account.outcome.started)
         engine.run(

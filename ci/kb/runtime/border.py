@@ -30,16 +30,14 @@ class BorderError(Exception):
 
 
 def check_injected(nb: Any) -> None:
-    """See that papermill's cell of parameters is where, and as, the guard reads it."""
+    """See that papermill's cell of parameters is where, and as, the guard reads it.
+
+    Raises :class:`BorderError`, and ParameterError for a cell that holds more than parameters.
+    """
     passed = nb.metadata.get("papermill", {}).get("parameters", {})
     cells = [c.source for c in nb.cells if "injected-parameters" in c.metadata.get("tags", [])]
-    try:
-        found = [parameters.passed(source) for source in cells]
-    except SyntaxError:
-        return  # a name that is no name: the cell does not run
-    wanted = {name for name in passed if name.isidentifier()}
-    read = {name for values in found for name in values}
-    if not wanted <= read or not all(source.startswith(parameters.INJECTED) for source in cells):
+    read = {name for source in cells for name in parameters.passed(source)}
+    if not passed.keys() <= read or not all(source.startswith(parameters.INJECTED) for source in cells):
         raise BorderError("papermill", "writes parameters")
 
 

@@ -76,8 +76,8 @@ class Engine(NBClientEngine):  # type: ignore[misc]
             )
         try:
             KernelSpecManager().get_kernel_spec(kernel_name)
-            border.check_injected(nb)
             environment = redact.hide_parameters(nb)
+            border.check_injected(nb)
         except border.BorderError as error:
             raise click.ClickException(str(error)) from None
         except NoSuchKernel:

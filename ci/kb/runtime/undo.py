@@ -268,7 +268,10 @@ class UndoJournal:
                 for rel, entry in have.items()
                 if rel not in edited or not entry.same(before.get(rel))
             }
-            _write(self.applied / f"{original.slot:04d}.json", {"entries": ours})
+            known, _ = self._applied(original)
+            # A step that changed nothing changes nothing here either.
+            if not trees.same(known, ours):
+                _write(self.applied / f"{original.slot:04d}.json", {"entries": ours})
             (self.applied / f"{original.slot:04d}.running").unlink(missing_ok=True)
 
     def _find(self, path: Path) -> Original:
