@@ -39,6 +39,12 @@ run: ## execute the notebooks
 run-here:
 	@$(bin)/pytest runbooks notebooks $(ON:%=--on %) -n $(JOBS) $(if $(filter all,$(RUN)),--rerun) $(ARGS)
 
+.PHONY: evidence evidence-here
+evidence: ## take over the runs made here as the committed records
+	@$(setup) $@
+evidence-here:
+	@$(bin)/python -m kb.proof.evidence keep $(ON)
+
 .PHONY: test test-here
 test: ## run the tests
 	@$(setup) $@ engine browser
