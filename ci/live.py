@@ -138,11 +138,11 @@ def source_files() -> Iterator[Path]:
 class Watch(threading.Thread):
     """Builds the site again when what it is made of changes, one build at a time."""
 
-    def __init__(self, seen: object, publish: Publish) -> None:
+    def __init__(self, seen: object, publish: Publish, problem: str) -> None:
         super().__init__()
         self.seen = seen
         self.publish = publish
-        self.problem = ""
+        self.problem = problem
 
     def run(self) -> None:
         while not ended.wait(POLL):
@@ -221,13 +221,14 @@ def build_and_run() -> int:
 
 def serve_and_run() -> int:
     """SERVE=1: the site first, the runs behind it."""
-    seen = fingerprint()
+    seen, problem = fingerprint(), ""
     try:
         build(lambda put: put())
     except BuildError as error:
         if not SITE.is_dir():
             raise
-        fail(f"The site could not be built, so the one before stays: {error}")
+        problem = str(error)
+        fail(f"The site could not be built, so the one before stays: {problem}")
     try:
         server = Server(SITE, int(os.environ["PORT"]))
     except OSError as error:
@@ -237,7 +238,7 @@ def serve_and_run() -> int:
     seconds = time.time() - float(os.environ["STARTED"])
     address = f"http://127.0.0.1:{server.server_port}/"
     say(f"{address}  (first page after {seconds:.0f} s; Ctrl-C ends it)")
-    watch = Watch(seen, server.publish)
+    watch = Watch(seen, server.publish, problem)
     watch.start()
     try:
         status = run_notebooks()

@@ -339,6 +339,15 @@ def test_a_first_site_that_cannot_be_built_ends_it(start: Started, small: Projec
     assert not (small.root / "site").exists()
 
 
+def test_an_earlier_site_is_served_where_none_can_be_built(start: Started, small: Project) -> None:
+    small.write("site/index.html", "an earlier one")
+    small.write(NOTEBOOK, "{")
+    site = start(RUN="0")
+    assert site.get()[1].startswith("an earlier one")
+    assert site.lines[0].startswith("error: The site could not be built, so the one before stays: ")
+    assert site.end() == 1
+
+
 def test_a_disk_that_fills_leaves_the_site_that_is_served(start: Started, small: Project) -> None:
     site = start(RUN="0")
     assert site.get(PAGE)[0] == 200
