@@ -10,9 +10,14 @@
   let served = null;
   let edition = loaded;
 
+  /* What the server answers; null where it has ended. */
   async function read(path) {
-    const answer = await fetch(path, { cache: "no-store" });
-    return { found: answer.ok, text: await answer.text() };
+    try {
+      const answer = await fetch(path, { cache: "no-store" });
+      return { found: answer.ok, text: await answer.text() };
+    } catch {
+      return null;
+    }
   }
 
   const parsed = (text) => new DOMParser().parseFromString(text, "text/html");
@@ -53,6 +58,9 @@
     }
   }
 
+  /* What makes a node the same one in two editions of a page. */
+  const nameOf = (node) => [node.nodeName, node.id, node.dataset?.host].join(" ");
+
   function updateChildren(parent, before, now) {
     const shown = [...parent.childNodes];
     // Whatever comes or goes does so between what stays in front and what stays behind.
@@ -61,27 +69,33 @@
     while (front < shorter && before[front].isEqualNode(now[front])) front += 1;
     let back = 0;
     while (back < shorter - front && before.at(-1 - back).isEqualNode(now.at(-1 - back))) back += 1;
-    const gone = shown.slice(front, before.length - back);
-    const came = now.slice(front, now.length - back);
-    const next = shown[before.length - back] ?? null;
-    gone.forEach((node, index) => {
-      if (index < came.length) update(node, before[front + index], came[index]);
-      else node.remove();
+    const left = before.slice(front, before.length - back);
+    const changed = now.slice(front, now.length - back).map((node) => {
+      const at = left.findIndex((one) => one && nameOf(one) === nameOf(node));
+      if (at < 0) return { now: node };
+      const pair = { now: node, before: left[at], shown: shown[front + at] };
+      left[at] = null;
+      return pair;
     });
-    for (const node of came.slice(gone.length)) {
-      parent.insertBefore(document.importNode(node, true), next);
+    left.forEach((one, index) => one && shown[front + index].remove());
+    let place = front > 0 ? shown[front - 1].nextSibling : parent.firstChild;
+    for (const pair of changed) {
+      if (!pair.shown) {
+        parent.insertBefore(document.importNode(pair.now, true), place);
+      } else {
+        if (pair.shown === place) place = place.nextSibling;
+        else parent.insertBefore(pair.shown, place);
+        update(pair.shown, pair.before, pair.now);
+      }
     }
   }
 
-  async function look() {
-    const { text } = await read("/kb-live/edition");
-    if (text === edition) return;
-    const { found, text: html } = await read(location.pathname);
-    if (!found) {
-      edition = text;
-      return;
-    }
-    const page = parsed(html);
+  async function take(newer) {
+    const answer = await read(location.pathname);
+    if (!answer) return;
+    edition = newer;
+    if (!answer.found) return;
+    const page = parsed(answer.text);
     if (!served || frame(served) !== frame(page)) {
       location.reload();
       return;
@@ -94,10 +108,9 @@
 
   /* The page as it was served, if it can still be had. */
   async function start() {
-    const { found, text } = await read(location.pathname);
-    if (!found) return;
-    const page = parsed(text);
-    if (editionOf(page) === loaded) served = page;
+    const answer = await read(location.pathname);
+    const page = answer?.found ? parsed(answer.text) : null;
+    if (page && editionOf(page) === loaded) served = page;
   }
 
   const notice = document.createElement("p");
@@ -106,14 +119,12 @@
   notice.textContent = "make site has ended: this is what this page showed last.";
 
   async function watch() {
-    try {
-      if (!document.hidden) await look();
-      notice.remove();
-    } catch {
-      document.body.append(notice);
-    }
+    const answer = await read("/kb-live/edition");
+    if (!answer) document.body.append(notice);
+    else notice.remove();
+    if (answer && answer.text !== edition && !document.hidden) await take(answer.text);
     setTimeout(watch, PAUSE);
   }
 
-  start().then(watch, watch);
+  start().then(watch);
 })();

@@ -28,10 +28,13 @@ OLD = Path("build/site.old")
 LOG = Path("build/mkdocs.log")
 # What the site is made of: the records, and what people write meanwhile.
 SOURCES = ("build/runs", "docs", "runbooks", "notebooks", "mkdocs.yml", "ci/hosts.toml")
+TICK = 0.1  # seconds between two looks at whether this process is to end
 POLL = 0.5  # seconds between two looks at them
 PAUSE = 3.0  # seconds between two builds, for they take time from the runs
 ENDING = 60.0  # seconds that runs have to give their hosts back
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+ended = threading.Event()  # by Ctrl-C, or a signal that asks for the same
+ended_twice = threading.Event()  # by somebody who does not want to wait
 
 Publish = Callable[[Callable[[], None]], None]  # calls what puts the new site in place
 
@@ -40,8 +43,8 @@ class BuildError(Exception):
     """The site could not be built. What mkdocs says, or one sentence."""
 
 
-class Interrupted(BaseException):
-    """Ctrl-C, or a signal that asks for the same."""
+class StoppedError(Exception):
+    """What was under way has been ended, for this process is to end."""
 
 
 def say(text: str) -> None:
@@ -57,7 +60,7 @@ def build(publish: Publish) -> None:
     mkdocs = Path(sys.executable).with_name("mkdocs")
     try:
         shutil.rmtree(NEW, ignore_errors=True)
-        done = subprocess.run(
+        process = subprocess.Popen(
             [mkdocs, "build", "--quiet", "--strict", "--site-dir", NEW],
             # Material announces its successor on every build; mkdocs.yml is such that it can move.
             env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
@@ -65,16 +68,28 @@ def build(publish: Publish) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            check=False,
             process_group=0,  # Ctrl-C is for this process to handle
         )
-        if done.returncode:
-            raise BuildError(explained(done.stdout))
+        output = output_of(process)
+        if process.returncode:
+            raise BuildError(explained(output))
         publish(swap)
     except OSError as error:
         raise BuildError(f"{error.strerror}: {error.filename}") from None
     finally:
         shutil.rmtree(NEW, ignore_errors=True)
+
+
+def output_of(process: subprocess.Popen[str]) -> str:
+    """Waits for the end of a process that has nothing to clean up."""
+    with process:
+        while True:
+            try:
+                return process.communicate(timeout=TICK)[0]
+            except subprocess.TimeoutExpired:
+                if ended.is_set():
+                    process.kill()
+                    raise StoppedError from None
 
 
 def explained(output: str) -> str:
@@ -97,11 +112,8 @@ def swap() -> None:
     if libc.renameat2(here, os.fsencode(NEW), here, os.fsencode(SITE), exchange) == 0:
         return
     shutil.rmtree(OLD, ignore_errors=True)
-    # Two steps, and no signal between them.
-    ours = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
     SITE.rename(OLD)
     NEW.rename(SITE)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ours)
     shutil.rmtree(OLD)
 
 
@@ -126,21 +138,20 @@ def source_files() -> Iterator[Path]:
 class Watch(threading.Thread):
     """Builds the site again when what it is made of changes, one build at a time."""
 
-    def __init__(self, seen: object, publish: Publish) -> None:
+    def __init__(self, seen: object, publish: Publish, problem: str) -> None:
         super().__init__()
         self.seen = seen
         self.publish = publish
-        self.problem = ""
-        self.stopping = threading.Event()
+        self.problem = problem
 
     def run(self) -> None:
-        while not self.stopping.wait(POLL):
+        while not ended.wait(POLL):
             now = fingerprint()
-            if now == self.seen:
-                continue
-            self.seen = now
-            self.build()
-            self.stopping.wait(PAUSE)
+            if now != self.seen:
+                self.seen = now
+                with suppress(StoppedError):
+                    self.build()
+                ended.wait(PAUSE)
 
     def build(self) -> None:
         before, self.problem = self.problem, ""
@@ -151,13 +162,9 @@ class Watch(threading.Thread):
             if self.problem != before:
                 fail(f"The site could not be built, so the one before stays: {error}")
 
-    def stop(self) -> None:
-        self.stopping.set()
-        self.join()
-
 
 def run(*command: str, asks: bool = False) -> int:
-    """Runs a step and returns its status. A signal ends it as Ctrl-C would."""
+    """Runs a step and returns its status. Where this process is to end, ends the step first."""
     # What asks on the terminal must be in its foreground, where Ctrl-C reaches it anyway.
     shares = asks and sys.stdin.isatty()
     process = subprocess.Popen(
@@ -165,19 +172,27 @@ def run(*command: str, asks: bool = False) -> int:
         stdin=None if shares else subprocess.DEVNULL,
         process_group=None if shares else 0,
     )
-    try:
-        return process.wait()
-    except Interrupted:
-        if not shares:
-            say("ending the runs (Ctrl-C again does not wait for them)")
-            os.killpg(process.pid, signal.SIGINT)
-        try:
-            process.wait(ENDING)
-        except (subprocess.TimeoutExpired, Interrupted):
-            if not shares:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.kill()
-        raise
+    while process.poll() is None:
+        if not ended.wait(TICK):
+            continue
+        if shares:
+            process.terminate()
+            process.wait()
+        else:
+            end_group(process)
+        raise StoppedError
+    return process.returncode
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process and all that it has started, as Ctrl-C does; in the end, by force."""
+    say("ending the runs (Ctrl-C again does not wait for them)")
+    os.killpg(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + ENDING
+    while process.poll() is None:
+        if ended_twice.wait(TICK) or time.monotonic() > deadline:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def run_notebooks() -> int:
@@ -206,13 +221,14 @@ def build_and_run() -> int:
 
 def serve_and_run() -> int:
     """SERVE=1: the site first, the runs behind it."""
-    seen = fingerprint()
+    seen, problem = fingerprint(), ""
     try:
         build(lambda put: put())
     except BuildError as error:
         if not SITE.is_dir():
             raise
-        fail(f"The site could not be built, so the one before stays: {error}")
+        problem = str(error)
+        fail(f"The site could not be built, so the one before stays: {problem}")
     try:
         server = Server(SITE, int(os.environ["PORT"]))
     except OSError as error:
@@ -222,16 +238,15 @@ def serve_and_run() -> int:
     seconds = time.time() - float(os.environ["STARTED"])
     address = f"http://127.0.0.1:{server.server_port}/"
     say(f"{address}  (first page after {seconds:.0f} s; Ctrl-C ends it)")
-    watch = Watch(seen, server.publish)
+    watch = Watch(seen, server.publish, problem)
     watch.start()
     try:
         status = run_notebooks()
-        with suppress(Interrupted):
-            while True:
-                signal.pause()
+        ended.wait()
         return status or bool(watch.problem)
     finally:
-        watch.stop()
+        ended.set()
+        watch.join()
         server.shutdown()
         server.server_close()
 
@@ -247,11 +262,11 @@ def no_port(error: OSError) -> str:
 
 
 def interrupt(number: int, frame: object) -> None:
-    raise Interrupted
+    (ended_twice if ended.is_set() else ended).set()
 
 
 def main() -> int:
-    for number in ENDINGS:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         # nohup means it; a shell that ignores Ctrl-C for what it starts with & would have the runs
         # ignore it, too.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -261,8 +276,9 @@ def main() -> int:
     except BuildError as error:
         fail(f"The site could not be built: {error}")
         return 1
-    except Interrupted:
-        say("ended: site/ is whole, and shows what has run")
+    except StoppedError:
+        whole = "site/ is whole, and shows what has run"
+        say(f"ended: {whole if SITE.is_dir() else 'there is no site yet'}")
         return 128 + signal.SIGINT
 
 

@@ -28,11 +28,10 @@ PAGE = "notebooks/go/limits/"
 RING = claim("b2-ring", verdict="refuted")
 # What takes the place of ci/setup.sh, which brings an engine and runs notebooks.
 WAITS = """
+trap 'echo >>ended; exit 2' INT
 touch started-$1
 if [[ $1 == engine ]]; then exit; fi
-sleep 60 & it=$!
-trap 'echo >>ended; kill $it; exit 2' INT
-wait
+while true; do sleep 0.1; done
 """
 Started = Callable[..., "Live"]
 
@@ -159,6 +158,7 @@ def test_a_result_comes_to_an_open_page_and_leaves_the_rest_of_it_alone(
     page = chromium.new_page(viewport={"width": 1200, "height": 700})
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text))
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.on(
         "request", lambda request: request.url.startswith(site.url) or errors.append(request.url)
     )
@@ -181,6 +181,23 @@ def test_a_result_comes_to_an_open_page_and_leaves_the_rest_of_it_alone(
     now = page.locator("#the-end").bounding_box()
     assert now and abs(now["y"] - top["y"]) < 2, "what is being read has moved"
     assert not errors
+    page.close()
+
+
+def test_a_better_result_closes_no_box_that_is_open(
+    start: Started, small: Project, chromium: Browser
+) -> None:
+    small.run(NOTEBOOK, {}, host="ubuntu-24.04", failed=("look", "the limit is not known"))
+    site = start(RUN="0")
+    page = chromium.new_page()
+    page.goto(site.url + PAGE)
+    boxes = page.locator("details.kb-host[open]")
+    expect(boxes).to_have_count(1)
+    expect(boxes).to_contain_text("ubuntu-24.04")
+    result(small, "4096")  # the box that a page opens by itself, and the first one
+    expect(boxes).to_have_count(2, timeout=20_000)
+    expect(boxes.first).to_contain_text("debian-13")
+    expect(boxes.last).to_contain_text("ubuntu-24.04")
     page.close()
 
 
@@ -320,6 +337,15 @@ def test_a_first_site_that_cannot_be_built_ends_it(start: Started, small: Projec
     assert site.wait() == 1
     assert site.lines[0].startswith("error: The site could not be built: ")
     assert not (small.root / "site").exists()
+
+
+def test_an_earlier_site_is_served_where_none_can_be_built(start: Started, small: Project) -> None:
+    small.write("site/index.html", "an earlier one")
+    small.write(NOTEBOOK, "{")
+    site = start(RUN="0")
+    assert site.get()[1].startswith("an earlier one")
+    assert site.lines[0].startswith("error: The site could not be built, so the one before stays: ")
+    assert site.end() == 1
 
 
 def test_a_disk_that_fills_leaves_the_site_that_is_served(start: Started, small: Project) -> None:
