@@ -164,6 +164,29 @@ def test_a_mistyped_secret_is_in_no_record(project: Project) -> None:
     assert "hunter2" not in (project.root / "out.ipynb").read_text() + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("none.ipynb",), "none.ipynb: No such file or directory"),
+        (("broken.ipynb",), "the notebook cannot be read: it is not JSON"),
+        (("runbooks/area/name.ipynb", "-f", "none.yml"), "none.yml: No such file or directory"),
+        (("runbooks/area/name.ipynb", "-y", "a: ["), "the parameters cannot be read: expected the"),
+        (("runbooks/area/name.ipynb", "-y", "- a"), "parameters must be names with values, such"),
+        (("runbooks/area/name.ipynb", "-y", "a"), "parameters must be names with values, such as"),
+        (("runbooks/area/name.ipynb", "-y", "1: 2"), "`1...` is no name for a parameter: a name"),
+        (("runbooks/area/name.ipynb", "--cwd", "none"), "none: No such file or directory"),
+    ],
+)
+def test_what_cannot_be_read_is_one_sentence(
+    project: Project, arguments: tuple[str, ...], says: str
+) -> None:
+    project.add("runbooks/area/name.ipynb", runbook())
+    (project.root / "broken.ipynb").write_text("{")
+    said = error(project.papermill(*arguments))
+    assert said.startswith(says)
+    assert said.endswith("(nothing has been changed)")
+
+
 def test_an_unknown_kernel(project: Project) -> None:
     project.add("runbooks/area/name.ipynb", runbook())
     done = project.papermill("runbooks/area/name.ipynb", "--kernel", "none")

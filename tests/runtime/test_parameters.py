@@ -128,7 +128,13 @@ def test_a_secret_of_the_wrong_type_is_not_shown() -> None:
 
 
 def test_what_is_written_is_read_back() -> None:
-    values = {"a": "x'\"\\\n", "b": [1, 2], "c": float("inf"), "d": True, "e": "held back"}
+    values = {
+        "a": 'x\'"\\\n\\"\ud800\N{KEY}',
+        "b": [1, 2],
+        "c": float("inf"),
+        "d": True,
+        "e": "held back",
+    }
     source = parameters.written(values, {"e": ""})
     assert "held back" not in source
     assert parameters.passed(source) == values | {"e": ""}

@@ -74,7 +74,7 @@ def test_the_notebook_keeps_no_secret_and_the_kernel_gets_it() -> None:
     assert "MIIE" not in str(nb)
     injected = next(c for c in nb.cells if c.source.startswith("# Parameters"))
     compile(injected.source, "injected", "exec")
-    assert "mode = 'apply'" in injected.source
+    assert 'mode = "apply"' in injected.source
 
 
 def injected(**values: Any) -> Any:

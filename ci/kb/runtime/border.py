@@ -37,7 +37,9 @@ def check_injected(nb: Any) -> None:
     passed = nb.metadata.get("papermill", {}).get("parameters", {})
     cells = [c.source for c in nb.cells if "injected-parameters" in c.metadata.get("tags", [])]
     read = {name for source in cells for name in parameters.passed(source)}
-    if not passed.keys() <= read or not all(source.startswith(parameters.INJECTED) for source in cells):
+    if not passed.keys() <= read or not all(
+        source.startswith(parameters.INJECTED) for source in cells
+    ):
         raise BorderError("papermill", "writes parameters")
 
 

@@ -13,12 +13,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
 import nbformat
+import yaml
 from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 from jupyter_client.manager import AsyncKernelManager
+from nbformat.reader import NotJSONError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.log import logger
 from papermill.translators import PythonTranslator, papermill_translators
@@ -155,6 +158,31 @@ def _refused(error: parameters.ParameterError) -> click.ClickException:
     return click.ClickException(f"{error} (nothing has been changed)")
 
 
+def _one_sentence(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """What the command ends with where papermill reads what it was given, before any engine."""
+    if isinstance(error, OSError) and error.filename:
+        said = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, NotJSONError):
+        said = "the notebook cannot be read: it is not JSON"
+    elif isinstance(error, yaml.YAMLError):
+        said = f"the parameters cannot be read: {getattr(error, 'problem', None) or 'no YAML'}"
+    elif isinstance(error, ValueError | TypeError) and Path(_last_file(trace)).parts[-2:] == (
+        "papermill",
+        "cli.py",
+    ):
+        said = "parameters must be names with values, such as `mode: plan`"
+    else:
+        sys.__excepthook__(kind, error, trace)
+        return
+    print(f"Error: {said} (nothing has been changed)", file=sys.stderr)
+
+
+def _last_file(trace: TracebackType | None) -> str:
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return trace.tb_frame.f_code.co_filename if trace else ""
+
+
 def _is_name(line: logging.LogRecord) -> bool:
     """Whether papermill may print its warning: no name may be ``api_token=`` and the token."""
     _, _, name = str(line.msg).partition("unknown parameter: ")
@@ -187,3 +215,5 @@ def _reporter(nb: Any) -> Callable[[], None]:
 papermill_engines.register(None, Engine)
 papermill_translators.register("python", Translator)
 logger.addFilter(_is_name)
+if Path(sys.argv[0]).name == "papermill":  # the command, not a program that uses the library
+    sys.excepthook = _one_sentence

@@ -202,6 +202,9 @@ def _look_up(name: str) -> str:
 def _literal(value: Any) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"float('{value}')"
+    if isinstance(value, str):  # as papermill writes it
+        escaped = value.encode("unicode_escape").decode().replace('"', '\\"')
+        return f'"{escaped}"'
     return repr(value)
 
 
