@@ -127,6 +127,7 @@ class Project:
             cwd=self.root,
             env=self.environment(**env),
             stdin=subprocess.DEVNULL,
+            start_new_session=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kb.proof import records
 from places import containers, shape
 from project import Project, code, notebook, runbook, statuses
 
@@ -49,15 +50,27 @@ def waiting(hosted: Project) -> tuple[Project, str]:
     return hosted, book
 
 
-def test_a_kill_of_pytest_leaves_nothing(waiting: tuple[Project, str]) -> None:
+def test_a_kill_of_pytest_leaves_its_record_alone(waiting: tuple[Project, str]) -> None:
     project, book = waiting
     with project.start("pytest", "--on", "debian-13", book) as process:
         wait_for(lambda: begun(book))
         process.send_signal(signal.SIGKILL)
         process.wait()
         wait_for(lambda: not containers(book), within=15)
-    runs = project.root / "build/runs"
-    assert not [path for path in runs.rglob("*") if path.is_file()]
+    [run] = records.load(project.root).newest[book, "debian-13"].values()
+    assert run.error == records.INTERRUPTED
+
+
+def test_ctrl_c_is_a_record(waiting: tuple[Project, str]) -> None:
+    project, book = waiting
+    with project.start("pytest", "--on", "debian-13", book, "-n", "1") as process:
+        wait_for(lambda: begun(book))
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        process.wait()
+    wait_for(lambda: not containers(book), within=15)
+    [run] = records.load(project.root).newest[book, "debian-13"].values()
+    assert run.error in ("the run was interrupted (cell `wait`)", records.INTERRUPTED)
+    assert process.returncode == 2
 
 
 def test_a_host_that_disappears(waiting: tuple[Project, str]) -> None:
@@ -109,6 +122,7 @@ def stopped(project: Project, *arguments: str, **env: str) -> str:
 
 
 def test_no_engine(hosted: Project) -> None:
+    hosted.add("runbooks/a/x.ipynb", runbook())
     says = stopped(hosted, "--on", "debian-13", "runbooks", DOCKER_HOST="unix:///nonexistent")
     assert says == (
         "no Docker engine answers: start it (`sudo systemctl start docker`), or let `make engine`"
@@ -147,12 +161,17 @@ except HostError as error:
 def test_a_base_image_that_cannot_be_pulled(tmp_path: Path, shared: Path) -> None:
     base = '[box]\nkind = "docker"\nbase = "127.0.0.1:1/none:1"\n'
     project = shape(tmp_path / "project", shared / "cache", base)
-    says = stopped(project, "--on", "box", "runbooks")
-    assert says.startswith("the base image 127.0.0.1:1/none:1 cannot be pulled (")
-    assert "refused" in says
-    assert says.endswith(
+    project.add("notebooks/a/x.ipynb", notebook())
+    done = project.run("pytest", "--on", "box", "notebooks")
+    assert done.returncode == 1
+    [run] = records.load(project.root).newest["notebooks/a/x.ipynb", "box"].values()
+    assert run.error.startswith("the base image 127.0.0.1:1/none:1 cannot be pulled (")
+    assert "refused" in run.error
+    assert run.error.endswith(
         "check the network or the registry, or name another one as `base` in ci/hosts.toml"
     )
+    assert f"notebooks/a/x.ipynb on box, run: {run.error}" in done.stdout
+    assert "run:FAILED  failed" in done.stdout
 
 
 def test_an_unknown_host(hosted: Project) -> None:
@@ -180,7 +199,10 @@ def test_this_machine_is_not_changed_unasked(hosted: Project) -> None:
     hosted.add("runbooks/a/x.ipynb", runbook(code("x", "%%apply x\ntouch /kb-changed")))
     done = hosted.run("pytest", "--on", "local", "runbooks", "-rs")
     assert "4 skipped" in done.stdout
-    assert "it would change this machine: say --change-this-machine to let it" in done.stdout
+    assert (
+        "this runbook changes the machine it runs on: pass --change-this-machine to allow"
+        in done.stdout
+    )
 
 
 def test_a_full_disk_is_said(hosted: Project) -> None:
@@ -202,6 +224,8 @@ def test_a_full_disk_is_said(hosted: Project) -> None:
             " could not be written: No space left on device"
         ) in done.stdout
         assert "Traceback" not in done.stdout
-        assert not [path for path in runs.rglob("*") if path.is_file()]
+        # What was begun and could not be told is a failure, too.
+        [run] = records.load(hosted.root).newest["notebooks/a/x.ipynb", "local"].values()
+        assert run.error == records.INTERRUPTED
     finally:
         subprocess.run(["umount", str(runs)], check=True)

@@ -133,7 +133,7 @@ def test_a_good_life_passes(lives: Any, item: str) -> None:
     assert (kb_run["result"], kb_run["error"], kb_run["stage"]) == ("passed", None, stage)
     assert kb_run["host"]["os_id"] == "debian"
     assert kb_run["image"]["id"].startswith("sha256:")
-    assert kb_run["inputs"].keys() == {f"{path}.ipynb"}
+    assert kb_run["inputs"].keys() == {f"{path}.ipynb", f"{path}/ci/cases.toml"}
     if stage in ("plan", "again", "rollback"):
         assert kb_run["state"] == {"unchanged": True, "differences": []}
     if stage == "broken":
@@ -144,7 +144,7 @@ def test_a_good_life_passes(lives: Any, item: str) -> None:
 @pytest.mark.parametrize(
     ("item", "says"),
     [
-        ("runbooks/lives/bad::plan", "the plan changed: /etc/kb-planned: appeared"),
+        ("runbooks/lives/bad::plan", "mode plan changed this host: /etc/kb-planned: appeared"),
         ("runbooks/lives/bad::again", "a second apply changed: /etc/kb-file: content"),
         ("runbooks/lives/tells::again", "a second apply said `changed: nothing`"),
         (
@@ -237,7 +237,7 @@ def test_a_failure_is_not_fresh_and_rerun_repeats(copied: Project) -> None:
     assert said["cases"].keys() == {"runbooks/lives/bad::plan"}  # -x stops there
     listed = copied.run("pytest", "--on", "debian-13", "--lf", "--collect-only", "-q", "runbooks")
     assert sorted(
-        line.partition("@")[0] for line in listed.stdout.splitlines() if "::" in line
+        line.replace("::debian-13", "") for line in listed.stdout.splitlines() if "::" in line
     ) == [
         "runbooks/lives/bad.ipynb::again",
         "runbooks/lives/bad.ipynb::plan",
@@ -254,19 +254,42 @@ def test_a_failure_is_not_fresh_and_rerun_repeats(copied: Project) -> None:
 
 
 def test_a_recorded_verdict_changed_by_hand(copied: Project) -> None:
+    """It is run again, and its record, the table and the status say that it failed."""
     copied.claims(CLAIM.replace("confirmed", "refuted"))
-    before = times(copied)
-    said = run(copied, "notebooks/lives/settles.ipynb::debian-13::run")
+    item = "notebooks/lives/settles.ipynb::debian-13::run"
+    said = run(copied, item)
     assert said["status"] == 1
     [[outcome, why]] = said["cases"].values()
     assert outcome == "failure"
-    assert (
+    differs = (
         "docs/claims/a1.yml:2: `a1-user` is recorded as refuted on debian-13, but cell `user` of"
         " notebooks/lives/settles.ipynb says confirmed: it saw confirmed if `(status 0) root` is"
         " `root`: yes"
-    ) in why
+    )
+    assert differs in why
     assert "Traceback" not in why
-    assert times(copied) == before  # it was found in the record
+    found = record(copied, "notebooks/lives/settles", "run")["metadata"]["kb_run"]
+    assert (found["result"], found["error"]["message"]) == ("failed", differs)
+    assert "run:FAILED  failed" in said["out"]
+    copied.claims(CLAIM)  # the mistake is taken back: the failure was never fresh
+    assert run(copied, item)["status"] == 0
+
+
+def test_a_budget_of_nothing_lets_what_passed_stand(copied: Project) -> None:
+    before = times(copied)
+    said = run(copied, "--max-age", "0", "--budget", "0m", *items(*GOOD))
+    assert said["status"] == 0, said["out"]
+    assert "plan:stands apply:stands again:stands rollback:stands broken:stands" in said["out"]
+    assert "2 of 2 notebooks stand on earlier runs, the oldest of 20" in said["out"]
+    assert times(copied) == before
+    said = run(copied, "--budget", "0m", *items("runbooks/lives/bad"))
+    assert said["status"] == 1
+    assert "not repeated within the budget: mode plan changed this host" in said["out"]
+    nb = copied.executed("notebooks/lives/settles.ipynb")
+    nb["cells"][-1]["source"] = "".join(nb["cells"][-1]["source"]) + "\n"
+    (copied.root / "notebooks/lives/settles.ipynb").write_text(json.dumps(nb))
+    said = run(copied, "--budget", "0m", *items("notebooks/lives/settles"))
+    assert "run:ok flip:ok  passed" in said["out"]  # what has changed is run, whatever it takes
 
 
 def test_the_world_changed_under_a_true_verdict(copied: Project) -> None:

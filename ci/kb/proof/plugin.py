@@ -441,5 +441,6 @@ def _worst(parts: list[dict[str, Any]]) -> str:
         return "skipped"
     runs = {row["stage"]: (row["result"] != "failed", True) for row in parts}
     became = records.became(runs, runs)
-    earlier = next((r for r in ("stands", "fresh") if results <= {r, "fresh"}), "")
-    return earlier if became == "passed" and earlier in results else became
+    if became == "passed" and results <= {"stands", "fresh"}:
+        return "stands" if "stands" in results else "fresh"
+    return became
