@@ -269,7 +269,8 @@ def test_a_recorded_verdict_changed_by_hand(copied: Project) -> None:
     assert differs in why
     assert "Traceback" not in why
     found = record(copied, "notebooks/lives/settles", "run")["metadata"]["kb_run"]
-    assert (found["result"], found["error"]["message"]) == ("failed", differs)
+    assert found["result"] == "failed"
+    assert found["error"]["message"].startswith(differs)
     assert "run:FAILED  failed" in said["out"]
     copied.claims(CLAIM)  # the mistake is taken back: the failure was never fresh
     assert run(copied, item)["status"] == 0
@@ -282,9 +283,6 @@ def test_a_budget_of_nothing_lets_what_passed_stand(copied: Project) -> None:
     assert "plan:stands apply:stands again:stands rollback:stands broken:stands" in said["out"]
     assert "2 of 2 notebooks stand on earlier runs, the oldest of 20" in said["out"]
     assert times(copied) == before
-    said = run(copied, "--budget", "0m", *items("runbooks/lives/bad"))
-    assert said["status"] == 1
-    assert "not repeated within the budget: mode plan changed this host" in said["out"]
     nb = copied.executed("notebooks/lives/settles.ipynb")
     nb["cells"][-1]["source"] = "".join(nb["cells"][-1]["source"]) + "\n"
     (copied.root / "notebooks/lives/settles.ipynb").write_text(json.dumps(nb))
