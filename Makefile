@@ -77,6 +77,10 @@ bench: ## measure speed and weight against the base stack
 bench-here:
 	@ci/bench.sh
 
+.PHONY: versions
+versions: ## the tests with the lowest and with the newest versions of the libraries
+	@ci/versions.sh
+
 .PHONY: lock
 lock: ## resolve the dependencies anew and write requirements*.txt
 	@ci/lock.sh
