@@ -1,6 +1,7 @@
 # Noble Runbooks. Each target brings what it needs, and does its work in TARGET-here.
 #
 #   ON=HOST...  where notebooks are executed (ci/hosts.toml)    JOBS=N    how many at a time
+#   WHICH=lowest   with which versions of the libraries, or newest
 #   SERVE=0     build the site and do not serve it              PORT=N    where it is served
 #   ARGS="..."  more arguments for pytest                       YES=1     install without asking
 
@@ -15,6 +16,7 @@ export PORT ?= 8000
 export SERVE ?= 1
 export ARGS ?=
 export NAME ?=
+WHICH ?= lowest newest
 export YES ?=
 # The uv that the set-up brought, where the machine has none: ci/fixtures use it.
 export PATH := $(PATH):$(CURDIR)/build/tools/bin
@@ -79,7 +81,7 @@ bench-here:
 
 .PHONY: versions
 versions: ## the tests with the lowest and with the newest versions of the libraries
-	@ci/versions.sh
+	@ci/versions.sh $(WHICH)
 
 .PHONY: lock
 lock: ## resolve the dependencies anew and write requirements*.txt

@@ -1,5 +1,5 @@
 #!/bin/bash
-# usage: ci/versions.sh [lowest|newest]...    (without a word: both)
+# usage: ci/versions.sh [lowest] [newest]
 # Runs the tests of what runs and what proves with the lowest versions that pyproject.toml allows, on
 # the oldest Python, and with the newest that there are: a border to a library that moved shows here,
 # before somebody's host does.
@@ -25,7 +25,6 @@ tests_with() {
 oldest_python() { sed -n 's/^requires-python = ">=\(.*\)"/\1/p' pyproject.toml; }
 
 find_uv
-(($#)) || set -- lowest newest
 status=0
 for which; do
     case $which in

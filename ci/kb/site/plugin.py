@@ -102,7 +102,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
         base = Path(config.config_file_path).parent if config.config_file_path else Path.cwd()
         self.root = (base / self.config.root).resolve()
         self.cache = Cache(self.root / self.config.cache)
-        self.templates = Templates(self.cache.templates)
+        self.templates = Templates(self.cache.templates, config.repo_url)
         self.site = load.load(self.root)
         self.pages: list[NotebookPage | HtmlPage] = []
         theme_env = config.theme.get_env

@@ -33,7 +33,7 @@ STATUS = {
 class Templates:
     """Renders the templates of this package, every value escaped."""
 
-    def __init__(self, bytecode: Path) -> None:
+    def __init__(self, bytecode: Path, repository: str | None = None) -> None:
         self.bytecode = FileSystemBytecodeCache(str(bytecode))
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
@@ -46,7 +46,7 @@ class Templates:
         self._environment.filters.update(
             prose=prose, when=when, day=day, seconds=seconds, area=area_title
         )
-        self._environment.globals.update(STATUS=STATUS, command=command)
+        self._environment.globals.update(STATUS=STATUS, command=command, repository=repository)
         self._environment.tests["secret"] = is_secret
 
     def render(self, name: str, **values: Any) -> str:
