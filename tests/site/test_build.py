@@ -76,8 +76,8 @@ def test_a_page_leads_to_the_form_where_the_repository_is_known(
     assert address == "https://example.org/us/books/issues/new"
     asked = dict(parse_qsl(query))
     form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE" / asked.pop("template")).read_text())
-    assert asked.pop("notebook") == RUNBOOK
-    assert {"notebook", "record"} <= {part.get("id") for part in form["body"]}
+    assert asked.pop("path") == RUNBOOK
+    assert {"path", "record"} <= {part.get("id") for part in form["body"]}
     assert not asked
 
 
