@@ -2,6 +2,7 @@
 #
 #   ON=HOST...  where notebooks are executed (ci/hosts.toml)    JOBS=N    how many at a time
 #   RUN=0       run none of them; RUN=all: all of them again    YES=1     install without asking
+#   WHICH=lowest   with which versions of the libraries, or newest
 #   SERVE=0     build the site and do not serve it              PORT=N    where it is served
 #   ARGS="..."  more arguments for pytest: --max-age DAYS, -k NAME, ...
 
@@ -17,6 +18,7 @@ export SERVE ?= 1
 export RUN ?= 1
 export ARGS ?=
 export NAME ?=
+WHICH ?= lowest newest
 export YES ?=
 # The uv that the set-up brought, where the machine has none: ci/fixtures use it.
 export PATH := $(PATH):$(CURDIR)/build/tools/bin
@@ -82,6 +84,10 @@ bench: ## measure speed and weight against the base stack
 	@$(setup) $@ engine
 bench-here:
 	@ci/bench.sh
+
+.PHONY: versions
+versions: ## the tests with the lowest and with the newest versions of the libraries
+	@ci/versions.sh $(WHICH)
 
 .PHONY: lock
 lock: ## resolve the dependencies anew and write requirements*.txt

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from kb.runtime.checks import Check, check, contains, fails_with, in_range, lacks, matches, same
@@ -15,7 +16,7 @@ from kb.runtime.shell import bash
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
-__version__ = "0.1.0"
+__version__ = version("noble-runbooks")
 __all__ = [
     "Check",
     "bash",

@@ -8,13 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
+import yaml
 from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Project, claim, code, mkdocs, settled, stream, text
 from jinja2 import FileSystemLoader
 from kb.site import plugin
 from kb.site.plugin import VisibleFiles
+
+ROOT = Path(__file__).parents[2]
 
 
 def html(root: Path, path: str) -> str:
@@ -71,6 +76,24 @@ def test_the_head_says_result_time_host_and_versions(project: Project) -> None:
     assert "go_version=1.26.6" in head
     assert "Needs root" in head
     assert '<time datetime="2026-11-22T03:04:05Z">' in page
+
+
+def test_a_page_leads_to_the_form_where_the_repository_is_known(
+    project: Project, empty: Project
+) -> None:
+    assert "Not so on your host?" not in html(project.root, RUNBOOK)
+    config = empty.root / "mkdocs.yml"
+    config.write_text(f"{config.read_text()}\nrepo_url: https://example.org/us/books/\n")
+    empty.notebook(RUNBOOK, [text("title", "# Install Go\n\nIt does.")])
+    assert mkdocs(empty.root).returncode == 0
+    [link] = re.findall(r'href="([^"]*issues[^"]*)"', html(empty.root, RUNBOOK))
+    address, _, query = unescape(link).partition("?")
+    assert address == "https://example.org/us/books/issues/new"
+    asked = dict(parse_qsl(query))
+    form = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE" / asked.pop("template")).read_text())
+    assert asked.pop("path") == RUNBOOK
+    assert {"path", "record"} <= {part.get("id") for part in form["body"]}
+    assert not asked
 
 
 def test_other_hosts_are_on_the_page_with_what_went_wrong(project: Project) -> None:

@@ -110,7 +110,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
             # Not a warning of MkDocs, which would end the build: one bad record costs one page.
             print(f"{path} is left out: {why}", file=sys.stderr)
         titles = {name: area.title for name, area in self.site.areas.items()}
-        self.templates = Templates(self.cache.templates, titles)
+        self.templates = Templates(self.cache.templates, titles, config.repo_url)
         self.pages: list[NotebookPage | HtmlPage] = []
         theme_env = config.theme.get_env
 

@@ -31,9 +31,12 @@ STATUS = {
 
 
 class Templates:
-    """Renders the templates of this package, every value escaped; ``titles`` are the areas'."""
+    """Renders the templates of this package, every value escaped.
 
-    def __init__(self, bytecode: Path, titles: Mapping[str, str]) -> None:
+    ``titles`` are the areas'; ``repository`` is where the project lives, if that is known.
+    """
+
+    def __init__(self, bytecode: Path, titles: Mapping[str, str], repository: str | None) -> None:
         self.bytecode = FileSystemBytecodeCache(str(bytecode))
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
@@ -51,7 +54,7 @@ class Templates:
             area=titles.__getitem__,
             label=stages.label,
         )
-        self._environment.globals.update(STATUS=STATUS, command=command)
+        self._environment.globals.update(STATUS=STATUS, command=command, repository=repository)
         self._environment.tests["secret"] = is_secret
 
     def render(self, name: str, **values: Any) -> str:

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 DEADLINE = 60  # seconds that one answer may take
 
@@ -26,13 +26,13 @@ Message = dict[str, Any]
 class Channel:
     """Messages both ways over two binary streams."""
 
-    def __init__(self, reader: BinaryIO, writer: BinaryIO) -> None:
+    def __init__(self, reader: IO[bytes], writer: IO[bytes]) -> None:
         self._writer = writer
         self._arrived: queue.Queue[Message] = queue.Queue()
         self.log: list[Message] = []  # everything that arrived
         threading.Thread(target=self._read, args=(reader,), daemon=True).start()
 
-    def _read(self, reader: BinaryIO) -> None:
+    def _read(self, reader: IO[bytes]) -> None:
         while header := reader.readline():
             if header.lower().startswith(b"content-length:"):
                 length = int(header.split(b":")[1])
@@ -151,8 +151,7 @@ class Debugger:
             raise RuntimeError(f"{program} does not listen: {first.strip()}")
         threading.Thread(target=self._process.stdout.read, daemon=True).start()
         self._socket = socket.create_connection((address[1], int(address[2])))
-        stream = self._socket.makefile("rwb")
-        self.channel = Channel(stream, stream)
+        self.channel = Channel(self._socket.makefile("rb"), self._socket.makefile("wb"))
         self._last = 0
         self.capabilities: Message = self.request("initialize", {"adapterID": "go"})["body"]
 
