@@ -236,10 +236,12 @@ def test_an_area_must_be_described(area: Path) -> None:
 
 def test_a_file_must_be_somebodys(area: Path) -> None:
     (area / "runbooks/area/name.prepare.sh").touch()
+    (area / "runbooks/area/.name.ipynb.swp").touch()  # an editor's
     (problem,) = lint.check_areas(area)
     assert problem == (
-        "runbooks/area/name.prepare.sh: is no notebook's: move it into the folder NAME/ of the one"
-        ' that it belongs to, or name it there, "uses": ["name.prepare.sh"]'
+        "runbooks/area/name.prepare.sh belongs to no notebook: move it into the folder NAME/ of the"
+        " one that uses it, or say so in the metadata of those that do,"
+        ' "uses": ["name.prepare.sh"]'
     )
     assert len(AREA_RULES) == 2  # each of them is shown to fail above
 
@@ -292,7 +294,7 @@ def test_lint_is_a_command(area: Path) -> None:
     (area / "runbooks/area/lost.sh").touch()
     done = lint_command(area)
     assert done.returncode == 1
-    assert done.stdout.startswith("runbooks/area/lost.sh: is no notebook's")
+    assert done.stdout.startswith("runbooks/area/lost.sh belongs to no notebook")
     assert lint_command(area, "runbooks/area/name.ipynb").returncode == 0
     (area / "runbooks/area/name.ipynb").write_text("{")
     done = lint_command(area)

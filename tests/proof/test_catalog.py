@@ -156,19 +156,19 @@ def test_a_file_that_is_not_there(project: Project) -> None:
         ({"needs": [["root"]]}, "metadata kb: unknown need `['root']`"),
         (
             {"needs": [], "flips": []},
-            "metadata kb: `flips` does not stand here: write runbooks/area/name/ci/cases.toml",
+            "metadata kb: `flips` belongs in runbooks/area/name/ci/cases.toml: move it there",
         ),
         (
             {"needs": [], "prepare": "x.sh"},
-            "metadata kb: `prepare` does not stand here: write runbooks/area/name/ci/prepare.sh",
+            "metadata kb: `prepare` belongs in runbooks/area/name/ci/prepare.sh: move it there",
         ),
         (
             {"needs": [], "leaves": {}, "not_restored": {}},
-            "metadata kb: `not_restored` and `leaves` are one thing: keep `not_restored`",
+            "metadata kb: `not_restored` and `leaves` mean the same: keep `not_restored`",
         ),
         (
             {"needs": [], "uses": ["nothing.sh"]},
-            "metadata kb: `uses` names `nothing.sh`, which is no file in runbooks/area",
+            "metadata kb: `uses` names `nothing.sh`, and there is no file runbooks/area/",
         ),
         (
             {"needs": [], "uses": ["name/own.sh"]},
@@ -216,7 +216,7 @@ GOOD = '[[broken]]\ncell = "title"\nmessage = "x"\n\n'
         ("[[broken]]\ncell = 5", "1: broken case 1: `cell` must be of type str"),
         (
             GOOD + 'says = "x"',
-            "1: broken case 1: `message` and `says` are one thing: keep `message`",
+            "1: broken case 1: `message` and `says` mean the same: keep `message`",
         ),
         (
             GOOD.replace("title", "titel"),

@@ -62,7 +62,7 @@ def test_what_a_person_needs_is_published_and_nothing_of_ci(site: Path) -> None:
 
 def test_an_area_is_called_what_its_file_says(project: Project) -> None:
     page = words(html(project.root, "areas/go"))
-    assert "GO" in page and "All on go." in page and "answers for this area: @maintainers" in page
+    assert "GO" in page and "All on go." in page and "Maintained by @maintainers." in page
     assert "<strong>GO</strong>" in html(project.root, "")
 
 

@@ -98,7 +98,7 @@ def read(
 
 def _broken(place: str, case: dict[str, Any], cells: list[str]) -> dict[str, Any]:
     if "message" in case and "says" in case:
-        raise TableError(f"{place}: `message` and `says` are one thing: keep `message`")
+        raise TableError(f"{place}: `message` and `says` mean the same: keep `message`")
     case = {("says" if key == "message" else key): value for key, value in case.items()}
     for key, written in (("cell", "cell"), ("says", "message")):
         if not case.get(key, "").strip():

@@ -274,7 +274,7 @@ def _check_metadata(root: Path, path: Path, content: dict[str, Any]) -> None:
     for key, file in MOVED.items():
         if key in kb:
             place = path.with_suffix("") / CI / file
-            raise CatalogError(f"{where}: `{key}` does not stand here: write {place}")
+            raise CatalogError(f"{where}: `{key}` belongs in {place}: move it there")
     try:
         tables.check(where, kb, KEYS)
     except tables.TableError as error:
@@ -285,7 +285,7 @@ def _check_metadata(root: Path, path: Path, content: dict[str, Any]) -> None:
                 raise CatalogError(f"{where}: `{key}` is for runbooks only")
     if "not_restored" in kb and "leaves" in kb:
         raise CatalogError(
-            f"{where}: `not_restored` and `leaves` are one thing: keep `not_restored`"
+            f"{where}: `not_restored` and `leaves` mean the same: keep `not_restored`"
         )
     if "needs" not in kb:
         raise CatalogError(f"{where}: `needs` is missing: list what it asks of a host, or []")
@@ -303,4 +303,7 @@ def _check_used(where: str, root: Path, path: Path, name: Any) -> None:
     if path.with_suffix("") in (area / name).parents:
         raise CatalogError(f"{where}: `uses` names `{name}`, which is its own: leave it out")
     if not (root / area / name).is_file():
-        raise CatalogError(f"{where}: `uses` names `{name}`, which is no file in {area}")
+        raise CatalogError(
+            f"{where}: `uses` names `{name}`, and there is no file {area / name}:"
+            " correct the name, or leave it out"
+        )

@@ -241,7 +241,11 @@ def shared(notebook: Notebook) -> list[Path]:
 def files_of(root: Path, area: Path) -> list[Path]:
     """The files below an area's folder but for notebooks and what is said of the area."""
     found = (path.relative_to(root) for path in files_below(root / area))
-    return [path for path in found if path.suffix != ".ipynb" and path != area / areas.FILE]
+    return [
+        path
+        for path in found
+        if path.suffix != ".ipynb" and path != area / areas.FILE and path.parts[2][0] != "."
+    ]
 
 
 def _mentions(text: str, name: str) -> bool:
@@ -269,8 +273,8 @@ def files_are_somebodys(root: Path, area: Path, notebooks: list[Notebook]) -> It
         if not own and not any(path in notebook.uses for notebook in notebooks):
             name = path.relative_to(area)
             yield (
-                f"{path}: is no notebook's: move it into the folder NAME/ of the one that it"
-                f' belongs to, or name it there, "uses": ["{name}"]'
+                f"{path} belongs to no notebook: move it into the folder NAME/ of the one that"
+                f' uses it, or say so in the metadata of those that do, "uses": ["{name}"]'
             )
 
 
