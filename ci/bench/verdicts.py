@@ -4,7 +4,7 @@ Each RUNS is a copy of build/runs that was kept after a run. A verdict that hang
 or on what an earlier run left comes out differently in one of them; so repeat the runs on a busy
 machine:
 
-    stress-ng --cpu 2 --vm 1 & pytest notebooks --on debian-13 --rerun -k run@
+    stress-ng --cpu 2 --vm 1 & pytest notebooks --on debian-13 --rerun -k "run and not flip"
     cp -r build/runs /tmp/first
 """
 
