@@ -88,6 +88,13 @@ def test_ids_stay_unique_when_they_are_made() -> None:
     assert ids[-3:] == ["os-release", "the-system-s-own", "the-system-s-own-2"]
 
 
+def test_an_option_is_no_part_of_an_id() -> None:
+    notebook = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
+    cell = named(notebook["cells"], "preflight-directory")
+    cell |= {"id": "0f3ac91b", "source": "%%preflight --rollback This user may write\ntrue"}
+    assert '"id": "this-user-may-write"' in canonical(json.dumps(notebook))
+
+
 def edit_title(cells: list[dict]) -> None:
     cells[0]["source"] = ["## No title"]
 
@@ -122,6 +129,10 @@ def edit_bash_magic(cells: list[dict]) -> None:
 
 def edit_magic_without_title(cells: list[dict]) -> None:
     named(cells, "write")["source"][0] = "%%apply\n"
+
+
+def edit_magic_option(cells: list[dict]) -> None:
+    named(cells, "write")["source"][0] = "%%apply --rollback Write the message\n"
 
 
 def edit_magic_misplaced(cells: list[dict]) -> None:
@@ -177,6 +188,7 @@ def named(cells: list[dict], identity: str) -> dict:
         ("no_raw_shell", edit_bash_magic, "`verify-message` runs a raw shell"),
         ("known_magics", edit_bash_magic, "`%%bash`, which is no magic of kb"),
         ("known_magics", edit_magic_without_title, "%%apply needs a title"),
+        ("known_magics", edit_magic_option, "`--rollback` is no option of %%apply"),
         ("magics_in_their_sections", edit_magic_misplaced, "belongs under `## Verify`"),
         ("magics_in_their_sections", edit_bang, "no %%rollback cell"),
         ("preflights_can_fail", edit_preflight, "`write`: no case makes this preflight fail"),

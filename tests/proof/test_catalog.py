@@ -8,6 +8,7 @@ from typing import Any
 import nbformat
 import pytest
 from kb.proof import catalog
+from kb.site import cells
 from project import Project, code, notebook, runbook, text
 
 PATH = Path("runbooks/area/name.ipynb")
@@ -291,3 +292,20 @@ def test_prose_is_no_part_of_the_code(project: Project) -> None:
         one(parameters='a: str = ""  # b'),
     ]
     assert len({first, *(hashed(nb) for nb in changed)}) == 5
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "title"),
+    [
+        ("%%preflight Enough room", "preflight", "Enough room"),
+        ("%%preflight --rollback  Enough room", "preflight", "Enough room"),
+        ("%%preflight --rollbacks Enough room", "preflight", "--rollbacks Enough room"),
+        ("%%apply --rollback Unpack", "apply", "--rollback Unpack"),
+        ("%%rollback", "rollback", ""),
+        ("%%applying Unpack", "python", ""),
+    ],
+)
+def test_the_line_that_a_cell_begins_with(line: str, kind: str, title: str) -> None:
+    read = cells.read(notebook(code("a", f"{line}\n  true\n")))[-1]
+    assert (read.kind, read.caption) == (kind, title)
+    assert read.code == ("  true" if read.is_bash else f"{line}\n  true")

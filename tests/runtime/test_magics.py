@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,9 @@ def test_a_plan_says_what_it_would_do_and_does_nothing(
 @pytest.mark.parametrize(
     ("magic", "runs_in"),
     [
-        ("preflight", {"plan", "apply", "rollback"}),
-        ("observe", {"plan", "apply", "rollback"}),
+        ("preflight", {"plan", "apply"}),
+        ("preflight --rollback", {"plan", "apply", "rollback"}),
+        ("observe", {"plan", "apply"}),
         ("apply", {"apply"}),
         ("verify", {"apply"}),
         ("rollback", {"rollback"}),
@@ -55,6 +57,23 @@ def test_a_cell_runs_in_its_modes(make: Make, magic: str, runs_in: set[str], mod
         assert said == ""
     else:
         assert said == f"(not run in mode {mode})\n"
+
+
+def test_a_look_needs_no_mode(make: Make) -> None:
+    cells = make("plan")
+    cells.run("mode = ''")
+    assert cells.run("%%observe Look\necho seen") == "seen\n"
+
+
+@pytest.mark.parametrize("title", ["--rolback A title", "--rollback --now A title"])
+def test_an_option_that_a_preflight_has_not(make: Make, title: str) -> None:
+    with pytest.raises(magics.StepError, match="its one option is --rollback, before the title"):
+        make("rollback").run(f"%%preflight {title}\ntrue")
+
+
+def test_the_option_is_no_part_of_the_title(make: Make) -> None:
+    with pytest.raises(magics.StepError, match=r'^preflight "A title" stopped: no$'):
+        make("rollback").run("%%preflight --rollback  A title\nkb-refuse no")
 
 
 def test_apply_keeps_and_rollback_restores(make: Make, world: Path, tmp_path: Path) -> None:
@@ -129,6 +148,100 @@ def test_changes_expands_parameters_only(make: Make, world: Path) -> None:
         cells.run("%%apply x\n# changes: $HOME/x")
     with pytest.raises(magics.StepError, match="'here/x', which is not an absolute path"):
         cells.run("%%apply x\n# changes: here/x")
+
+
+def test_a_refusal_is_the_sentence_alone(make: Make) -> None:
+    """Also one from a subshell, one that more output follows, and one that a pipe swallows."""
+    cells = make("plan")
+    for body in (
+        "kb-refuse 'no room: make some'",
+        "(kb-refuse 'no room: make some')\necho on",
+        "(kb-refuse 'no room: make some') || true\necho on",
+        "echo x | while read -r _; do kb-refuse 'no room: make some'; done",
+        "x=$(kb-refuse 'no room: make some'; echo y)\necho on",
+    ):
+        with pytest.raises(magics.StepError) as caught:
+            cells.run(f"%%preflight Room\n{body}")
+        assert str(caught.value) == 'preflight "Room" stopped: no room: make some'
+
+
+VALUES = ["plain", "", "two\nlines\n\n", "-n", "%s \\ $x `y` 'z' \"q\"", "*", "é"]
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_note_is_kept_to_the_byte(make: Make, world: Path, tmp_path: Path, value: str) -> None:
+    make("apply").run(step(world, f"kb-note found {shlex.quote(value)}"))
+    assert (tmp_path / "state/area/name/notes/found").read_text() == value
+    said = make("rollback").run("%%rollback Ask\nkb-noted found; echo .")
+    assert said == f"{value}.\n"
+
+
+def test_the_first_note_stays_and_a_latest_one_is_replaced(
+    make: Make, world: Path, tmp_path: Path
+) -> None:
+    notes = tmp_path / "state/area/name/notes"
+    for found in ("active", "inactive", "inactive"):
+        make("apply").run(
+            step(world, f"kb-note was {found}; kb-note --latest now {found}; kb-noted was")
+        )
+    assert (notes / "was").read_text() == "active"
+    assert (notes / "now").read_text() == "inactive"
+    assert sorted(note.name for note in notes.iterdir()) == ["now", "was"]
+
+
+def test_a_note_outlives_a_rollback_that_failed_and_goes_with_one_that_passed(
+    make: Make, world: Path, tmp_path: Path
+) -> None:
+    make("apply").run(step(world, f"kb-note was active\ncd {world}; {CHANGE}"))
+    rollback = f"%%rollback Back\nkb-restore\nwas=$(kb-noted was)\n[ -e {world}/up ]; echo $was"
+    for _ in range(2):
+        with pytest.raises(magics.StepError, match=r"line 3, `\[ -e .*/up \]"):
+            make("rollback").run(rollback)
+    (world / "up").touch()
+    said = make("rollback").run(rollback)
+    assert said == "nothing more to put back: an earlier rollback has done that\nactive\n"
+    assert not (tmp_path / "state").exists()
+    with pytest.raises(magics.StepError, match=r"was=.*, exited with status 1"):
+        make("rollback").run(rollback)
+
+
+def test_a_service_whose_rollback_failed_is_named_to_another(make: Make, world: Path) -> None:
+    def at(mode: str, name: str, cell: str) -> str:
+        cells = make(mode, 'service: str = "x"  # the unit')
+        cells.run(f"# Parameters\nmode = {mode!r}\nservice = {name!r}")
+        return cells.run(cell)
+
+    at("apply", "shop", step(world, "kb-note was active"))
+    with pytest.raises(magics.StepError):
+        at("rollback", "shop", "%%rollback Back\nkb-restore; false")
+    with pytest.raises(magics.StepError, match="it has been to shop: pass that as service"):
+        at("rollback", "shpo", "%%rollback Back\nkb-restore")
+
+
+def test_a_check_reads_notes_and_takes_none(make: Make, world: Path, tmp_path: Path) -> None:
+    look = "%%preflight x\nkb-noted was || echo nothing"
+    assert make("plan").run(look) == "nothing\n"
+    with pytest.raises(magics.StepError, match="the note 'was' cannot be taken here"):
+        make("apply").run("%%preflight x\nkb-note was active")
+    assert not (tmp_path / "state").exists()
+    make("apply").run(step(world, "kb-note was active"))
+    assert make("plan").run(look) == "active"
+
+
+def test_a_note_has_a_plain_name(make: Make, world: Path) -> None:
+    with pytest.raises(magics.StepError, match=r"'\.\./x' is no name for a note"):
+        make("apply").run(step(world, "kb-note ../x y"))
+
+
+def test_a_note_that_cannot_be_written_is_none(make: Make, world: Path, tmp_path: Path) -> None:
+    """A full disk: the value is cut off, the step ends, and the next apply notes it whole."""
+    notes = tmp_path / "state/area/name/notes"
+    full = "ulimit -f 0; trap '' XFSZ"
+    with pytest.raises(magics.StepError, match="write error"):
+        make("apply").run(step(world, f"{full}\nkb-note was active"))
+    assert not (notes / "was").exists()
+    make("apply").run(step(world, "kb-note was active"))
+    assert (notes / "was").read_text() == "active"
 
 
 def test_a_failed_preflight_is_one_sentence(make: Make) -> None:

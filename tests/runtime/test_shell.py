@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -222,3 +223,56 @@ def wait_for(holds: Callable[[], bool], within: float = 20) -> None:
     while not holds():
         assert time.monotonic() < deadline, "it took too long"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ("bash cat", ""),
+        ("no-such", "no-such is not here: apt-get install no-such"),
+        ("bash no-such=such", "no-such is not here: apt-get install such"),
+        ("no-b=such no-a=such no-c", "no-b, no-a, no-c are not here: apt-get install no-c such"),
+        ("/not/here/tool=such", "/not/here/tool is not here: apt-get install such"),
+        ("/bin/bash no-such -- build it", "no-such is not here: build it"),
+        ("made", "made is not here: apt-get install made"),  # a function is no tool
+    ],
+)
+def test_tools_that_a_check_needs(arguments: str, says: str) -> None:
+    done = shell.run(f"made() {{ true; }}\nkb-need {arguments}\necho on")
+    assert (done.output, done.status) == (f"{says}\n", 1) if says else ("on\n", 0)
+    assert done.refused == says
+
+
+SIZES = r"\d+(\.\d+)? [KMGTP]?i?B are free and"
+
+
+def room(arguments: str, mode: str = "plan") -> shell.Completed:
+    return shell.run(f"kb-room {arguments}", env={"KB_MODE": mode})
+
+
+def test_room_is_looked_for_where_the_path_would_be_made(tmp_path: Path) -> None:
+    done = room(f"{tmp_path}/not/made/yet 64K")
+    assert re.fullmatch(rf"{tmp_path}: {SIZES} 64 KiB are needed\n", done.output)
+    assert done.status == 0
+
+
+def test_too_little_room_is_refused_with_both_sizes(tmp_path: Path) -> None:
+    done = room(f"{tmp_path}/x 4096P 'or choose another prefix'")
+    assert re.fullmatch(
+        rf"{tmp_path} has no room: {SIZES} 4\.0 EiB are needed:"
+        " make room, or choose another prefix",
+        done.refused,
+    )
+    assert done.status == 1
+
+
+def test_the_last_byte_counts(tmp_path: Path) -> None:
+    about = os.statvfs("/dev")  # where nothing is written
+    free = about.f_bavail * about.f_frsize
+    assert room(f"/dev {free}").status == 0
+    assert room(f"/dev {free + 1}").refused.startswith("/dev has no room: ")
+
+
+def test_a_rollback_is_not_refused_for_room() -> None:
+    assert room("/ 4096P", mode="rollback").status == 0
+    assert room("/ 4096P").status == 1

@@ -26,7 +26,10 @@ NEEDS = (
     "kernel-parameters",
 )
 KINDS = ("runbooks", "notebooks")
-MAGIC = re.compile(r"%%(preflight|apply|verify|rollback|observe)[ \t]*(.*)")
+MAGIC = re.compile(
+    r"%%(preflight|apply|verify|rollback|observe)\b"
+    r"(?:(?<=preflight)[ \t]+--rollback(?=\s|$))?[ \t]*(.*)"
+)
 SETTLES = re.compile(r"""\bsettle\(\s*(['"])([^'"]+)\1""")
 # Keys of the metadata: name to type.
 KEYS: dict[str, tables.Kinds] = {

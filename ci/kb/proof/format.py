@@ -72,7 +72,8 @@ def _identity(cell: dict[str, Any], taken: set[str]) -> str:
         return given
     tags = cell["metadata"].get("tags", [])
     first = next(iter(cell["source"].splitlines()), "")
-    words = re.findall(r"[a-z0-9]+", " ".join(tags) or re.sub(r"^%%\w+", "", first).lower())
+    title = re.sub(r"^%%\w+( --rollback)?", "", first)
+    words = re.findall(r"[a-z0-9]+", " ".join(tags) or title.lower())
     base = "-".join(words[:TITLE_WORDS]) or "cell"
     if not base[0].isalpha():
         base = f"cell-{base}"

@@ -272,7 +272,8 @@ async def _execute(
 def _title(source: str) -> str:
     """What the progress line says about a cell: the magic and its title."""
     first = source.lstrip().splitlines()[0]
-    return first.removeprefix("%%") if first.startswith("%%") else ""
+    title = first.removeprefix("%%").replace("preflight --rollback", "preflight", 1)
+    return title if first.startswith("%%") else ""
 
 
 def _join_streams(cell: Any) -> None:

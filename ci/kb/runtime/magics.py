@@ -23,9 +23,10 @@ from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
 from kb.runtime import border, parameters, redact, shell
 from kb.runtime.paths import PathError, declared
-from kb.runtime.undo import UndoError, UndoJournal, examine, state_root
+from kb.runtime.undo import NOTES, UndoError, UndoJournal, examine, state_root
 
 CHANGES = "# changes:"
+IN_ROLLBACK = "--rollback"  # before the title of a preflight: it runs in a rollback, too
 SERVICE = "service"  # the parameter by which the uses of a runbook on one host are told apart
 
 
@@ -106,13 +107,30 @@ class Runbook:
         self._journal: UndoJournal | None = None
 
     def preflight(self, title: str, body: str) -> None:
-        """Every mode: fails early, changes nothing, says what to do."""
-        self._mode()
-        self._run("preflight", title, body)
+        """Modes plan and apply: fails early, changes nothing, says what to do.
+
+        What an apply needs must not stand in the way of a rollback: there only those run that say
+        so, with ``%%preflight --rollback TITLE``.
+        """
+        mode = self._mode()
+        first, _, rest = title.strip().partition(" ")
+        in_rollback = first == IN_ROLLBACK
+        title = rest.strip() if in_rollback else title.strip()
+        if title.startswith("-"):
+            raise StepError(
+                f"`%%preflight {title}`: its one option is {IN_ROLLBACK}, before the title"
+            )
+        if mode == "rollback" and not in_rollback:
+            _not_in(mode)
+        else:
+            self._run("preflight", title, body)
 
     def observe(self, title: str, body: str) -> None:
-        """Every mode: only looks."""
-        self._run("observe", title, body)
+        """Only looks; in a runbook not while it is rolled back, where no look may be in the way."""
+        if self._values().get("mode") == "rollback":
+            _not_in("rollback")
+        else:
+            self._run("observe", title, body)
 
     def apply(self, title: str, body: str) -> None:
         """Mode apply: one idempotent step. Mode plan: what it would change."""
@@ -205,6 +223,13 @@ class Runbook:
             name += f"@{urllib.parse.quote(str(service), safe='')}"
         return state_root() / name
 
+    def _notes(self) -> Path:
+        """Where the notes are, which a check may read before anything is locked."""
+        try:
+            return self._state() / NOTES
+        except StepError:  # so nothing can have been applied
+            return Path(os.devnull)
+
     def _run(self, kind: str, title: str, body: str) -> None:
         scratch = started = None
         if self._journal is not None:
@@ -222,6 +247,7 @@ class Runbook:
                 "KB_MODE": str(self._values().get("mode", "")),
                 "KB_HERE": here,
                 "KB_STATE": str(self._journal.root) if self._journal else "",
+                "KB_NOTES": str(self._notes()),
             },
             emit=_write,
             scratch=scratch,

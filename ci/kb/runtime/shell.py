@@ -40,7 +40,8 @@ class Failure:
 class Completed:
     """A finished script: exit status, its one stream of output, seconds, and where it failed.
 
-    ``reboot`` is why it wants the host to be started anew (``kb-reboot``), or "".
+    ``reboot`` is why it wants the host to be started anew (``kb-reboot``), ``refused`` what it was
+    ended with (``kb-refuse``), each or "".
     """
 
     status: int
@@ -49,12 +50,15 @@ class Completed:
     failure: Failure | None = None
     script: str = field(default="", repr=False)
     reboot: str = ""
+    refused: str = ""
 
     def __str__(self) -> str:
         return self.output
 
     def why(self) -> str:
-        """One line: which line failed with what status, or else the script's own last word."""
+        """One line: what it said with ``kb-refuse``, else which line failed, else its last word."""
+        if self.refused:
+            return self.refused
         if self.status < 0:
             name = signal.Signals(-self.status).name
             return f"it was ended by {name}"
@@ -107,6 +111,7 @@ def run(
         file.write_text(script, encoding="utf-8")
         report = work / "failed"
         reboot = work / "reboot"
+        refused = work / "refused"
         temporary = work / "tmp"
         temporary.mkdir()
         before = time.monotonic()
@@ -125,6 +130,7 @@ def run(
                 "BASH_ENV": str(PRELUDE),
                 "KB_FAILED": str(report),
                 "KB_REBOOT": str(reboot),
+                "KB_REFUSED": str(refused),
                 "KB_PYTHON": sys.executable,
             },
             start_new_session=True,  # so that a timeout ends its children, too
@@ -139,9 +145,10 @@ def run(
             raise
         seconds = time.monotonic() - before
         _wait_for_others(process.pid)
-        failure = _read_failure(report, script) if process.returncode > 0 else None
-        why = reboot.read_text(encoding="utf-8").strip() if reboot.exists() else ""
-        return Completed(process.returncode, output, seconds, failure, script, why)
+        no = _said_in(refused)
+        failure = _read_failure(report, script) if process.returncode > 0 and not no else None
+        status = process.returncode or int(bool(no))
+        return Completed(status, output, seconds, failure, script, _said_in(reboot), no)
 
 
 @contextlib.contextmanager
@@ -256,6 +263,10 @@ class _Capped:
 
     def text(self) -> str:
         return self.head + self.notice() + self.tail
+
+
+def _said_in(file: Path) -> str:
+    return file.read_text(encoding="utf-8").strip() if file.exists() else ""
 
 
 def _read_failure(report: Path, script: str) -> Failure | None:

@@ -9,6 +9,8 @@ The undo directory of a runbook, or of its use for one service, holds
     applied/N.json        what the path was after the last step that declared it
     applied/N.running     is there while such a step runs, touched every second
     restored              everything has been put back, and what is left here may go
+    notes/                what `kb-note` remembers for the rollback, a file each, until one has
+                          passed
 
 A line is written after its copy has arrived on the disk and before the step runs, so a kill at any
 moment leaves either nothing changed or everything needed to go back. Nothing in it is removed
@@ -38,6 +40,8 @@ from typing import Any
 from kb.runtime import paths, trees, undo_v1
 from kb.runtime.paths import PathError, shown
 from kb.runtime.trees import Entry, Manifest, TreeError
+
+NOTES = "notes"
 
 VERSION = 2
 BEAT = 1.0  # seconds between two signs of life of a running step
@@ -127,7 +131,8 @@ class UndoJournal:
         return sorted(
             urllib.parse.unquote(place.name.removeprefix(f"{runbook}@"))
             for place in places
-            if place != self.root and not UndoJournal(place).is_empty()
+            if place != self.root
+            and (not UndoJournal(place).is_empty() or (place / NOTES).exists())
         )
 
     def lock(self) -> None:
@@ -1024,7 +1029,9 @@ def main(arguments: list[str]) -> int:
     _, root = arguments
     journal = UndoJournal(Path(root))
     try:
-        if journal.is_empty():
+        if journal.is_empty() and (journal.root / NOTES).exists():
+            print("nothing more to put back: an earlier rollback has done that")
+        elif journal.is_empty():
             print("nothing to put back: no step of this runbook has been applied here")
         for line in journal.restore():
             print(line, flush=True)

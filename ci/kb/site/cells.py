@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-_MAGIC = re.compile(r"%%(preflight|apply|verify|rollback|observe)\b[ \t]*(.*)(?:\n|$)")
+from kb.proof.catalog import MAGIC
 
 
 @dataclass(frozen=True)
@@ -27,18 +26,18 @@ class Cell:
     @cached_property
     def caption(self) -> str:
         """The title on the magic line."""
-        found = _MAGIC.match(self.source)
+        found = MAGIC.match(self.source)
         return found[2].strip() if found else ""
 
     @cached_property
     def code(self) -> str:
         """The code that a reader copies: of a bash cell everything below its magic line."""
-        found = _MAGIC.match(self.source)
+        found = MAGIC.match(self.source)
         return (self.source[found.end() :] if found else self.source).strip("\n")
 
     @property
     def is_bash(self) -> bool:
-        return _MAGIC.match(self.source) is not None
+        return MAGIC.match(self.source) is not None
 
     @property
     def language(self) -> str:
@@ -73,5 +72,5 @@ def _kind(raw: dict[str, Any], source: str) -> str:
     ):
         if tag in tags:
             return kind
-    found = _MAGIC.match(source)
+    found = MAGIC.match(source)
     return found[1] if found else "python"

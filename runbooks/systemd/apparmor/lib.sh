@@ -11,7 +11,6 @@ profile() { # complain|enforce: the profile for these parameters
     fi
     [ "$client" = true ] || without+=(-e '/# Name resolution/,/^$/d')
     sed "${without[@]}" -e "s|@SERVICE@|$service|; s|@BINARY@|$binary|; s|@FLAGS@|$flags|" \
-        -e "s|@HEALTH@|${health//&/\\&}|" \
         -e "s|@CONFIG@|$config|; s|@STATE@|$state|; s|@LOGS@|$logs|" "$KB_HERE/apparmor/profile"
 }
 

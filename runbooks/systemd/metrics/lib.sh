@@ -12,8 +12,7 @@ mib() { # BYTES: so many MiB; a word, such as max, as it is
 
 limits() { # the drop-in for these parameters
     cat <<END
-# Written by the runbook systemd/metrics; its rollback reads the next line.
-#metrics $metrics
+# Written by the runbook systemd/metrics.
 [Service]
 # Above this the kernel ends the service. Swap would only put it off, and slow the collector down.
 MemoryMax=${memory_max}M
@@ -192,8 +191,7 @@ named() { # FILE: prometheus.yml with the two directories named in it
     local key
     if ! key=$({ listed scrape_config_files 'scrape.d/*.yml' | listed rule_files 'rules.d/*.yml'; } \
         <"$prometheus_dir/prometheus.yml" 2>&1 >"$1"); then
-        echo "$prometheus_dir/prometheus.yml has $key on one line: write it as a list, one entry a line" >&2
-        return 1
+        kb-refuse "$prometheus_dir/prometheus.yml has $key on one line: write it as a list, one entry a line"
     fi
 }
 
@@ -218,8 +216,7 @@ reload() { # Prometheus takes its settings, and says that it has
     until [ "$(loaded)" -gt "$before" ]; do
         if ((SECONDS > deadline)); then
             journalctl --unit "$prometheus" --lines 3 --output cat --no-pager
-            echo "$prometheus did not take its settings within a minute: see the lines above; it goes on with the earlier ones" >&2
-            return 1
+            kb-refuse "$prometheus did not take its settings within a minute: see the lines above; it goes on with the earlier ones"
         fi
         sleep 0.5
     done

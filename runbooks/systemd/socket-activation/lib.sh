@@ -16,9 +16,7 @@ urls() {
 # write_units DIRECTORY: the two units.
 write_units() {
     cat >"$1/$service.socket" <<END
-# Made by the runbook systemd/socket-activation; its rollback reads the next lines.
-#before $service.socket $(before "$service.socket")
-#before $service.service $(before "$service.service")
+# Made by the runbook systemd/socket-activation.
 [Unit]
 Description=Socket of $service
 
@@ -59,10 +57,8 @@ END
 
 # before UNIT: what it was before the runbook changed it: absent, active, inactive, failed ...
 before() {
-    local noted
-    noted=$(sed -n "s/^#before $1 //p" "/etc/systemd/system/$service.socket" 2>/dev/null || true)
-    if [ -n "$noted" ]; then
-        echo "$noted"
+    if kb-noted "${1##*.}"; then
+        return
     elif [ "$(systemctl show --value --property LoadState "$1")" = not-found ]; then
         echo absent
     else

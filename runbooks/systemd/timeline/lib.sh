@@ -19,8 +19,7 @@ drop_in() { # the lines for the unit; the last GODEBUG counts, so it has the oth
     local before
     before=$(godebug)
     cat <<END
-# Written by the runbook systemd/timeline, whose rollback takes it away, and asks here:
-#url $url
+# Written by the runbook systemd/timeline, whose rollback takes it away.
 [Service]
 Environment="GODEBUG=${before:+${before//%/%%},}gctrace=1"
 StandardError=journal

@@ -134,6 +134,8 @@ def known_magics(notebook: Notebook) -> Iterator[str]:
             yield f"cell `{cell['id']}` begins with `{first.split()[0]}`, which is no magic of kb"
         if match and not match[2].strip():
             yield f"cell `{cell['id']}`: %%{match[1]} needs a title, such as `%%{match[1]} Unpack`"
+        if match and match[2].startswith("-"):
+            yield f"cell `{cell['id']}`: `{match[2].split()[0]}` is no option of %%{match[1]}"
         if match and notebook.kind == "notebooks" and match[1] not in ("observe", "preflight"):
             yield f"cell `{cell['id']}`: a notebook only looks; %%{match[1]} is for runbooks"
 
