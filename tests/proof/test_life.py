@@ -45,6 +45,7 @@ class Session:
         self.prepares = prepares
         self.closed = False
         self.listing: Exception | None = None
+        self.hung = ""
 
     def kernel(self, env: dict[str, str]) -> Any:
         return self
@@ -243,6 +244,20 @@ def test_a_host_that_hung_once_is_begun_again(project: Project, sessions: list[A
     assert run.passed
     assert first.closed
     assert run.metadata["hung"]["why"] == "the guest does not answer"
+
+
+def test_a_kernel_that_goes_with_its_hung_host(project: Project, sessions: list[Any]) -> None:
+    """The engine knows of a kernel that died; that its host hung, the host knows."""
+
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        fails(nb, outcome, session)
+        session.hung = "the guest did not answer for 20 s"
+
+    sessions += [Session(does), Session(passes)]
+    lived(project).run("apply", "key")
+    run = stored(project, RUNBOOK, "apply")
+    assert run.passed
+    assert run.metadata["hung"]["why"] == "the guest did not answer for 20 s"
 
 
 def test_a_host_that_hangs_twice_has_failed(project: Project, sessions: list[Any]) -> None:

@@ -408,6 +408,8 @@ class Life:
             hidden=redact.secrets(env),
             outcome=self._account.outcome,
         )
+        if session.hung:
+            raise HostHungError(session.hung)
 
     def _judge(
         self,
