@@ -29,6 +29,7 @@ TRIES = int(os.environ.get("KB_ROUNDS", "0"))
 MANY = 10_000  # files of the large directory, in one round of twenty
 NOBODY = 65534
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0)
+TEMPORARY = (".conf.kb-restore", ".conf.kb-restore.partial")  # as version 1 of the journal had
 NAMES = ("file", "n" * 255, os.fsdecode(b"\xff\xfe"), "ä b\nc", "-rf", ".hidden")
 ENTRIES = ((1, 6), (2, 6), (4, 4), (16, 6), (32, 4))
 ACL = struct.pack("<I", 2) + b"".join(
@@ -230,7 +231,7 @@ def swap(directory: Path, treasure: Path) -> None:
         os.pwrite(counter, struct.pack("q", numbers), 0)
         for path in (directory, directory / "etc"):
             with contextlib.suppress(OSError):
-                for there in list(path.iterdir()):
+                for there in [*path.iterdir(), *(path / name for name in TEMPORARY)]:
                     with contextlib.suppress(OSError):
                         there.rename(path / f"away{numbers % 7}")
                     with contextlib.suppress(OSError):
@@ -243,7 +244,7 @@ def swap(directory: Path, treasure: Path) -> None:
                         (path / f"away{numbers % 7}").rename(there)
 
 
-def race(base: Path, rounds: int) -> Counter[str]:
+def race(base: Path, rounds: int, seed: int = 0) -> Counter[str]:
     """Rollbacks as root below a directory of a user who exchanges names meanwhile."""
     base.chmod(0o755)
     treasure, app = base / "treasure", base / "app"
@@ -255,7 +256,7 @@ def race(base: Path, rounds: int) -> Counter[str]:
     before = {name: about for name, about in before.items() if name.startswith("treasure")}
     os.environ[paths.TRUST] = str(app)
     told: Counter[str] = Counter()
-    for number in range(rounds):
+    for number in range(seed, seed + rounds):
         (app / "etc/tree").mkdir(parents=True)
         (app / "etc/conf").write_text("original")
         (app / "etc/tree/one").write_text("original")
@@ -309,7 +310,10 @@ def _command(what: str, *arguments: str) -> int:
     else:
         rounds, seed = int(arguments[0]), int(arguments[1]) if len(arguments) > 1 else 0
         with tempfile.TemporaryDirectory() as base:
-            told = kills(Path(base), rounds, seed) if what == "kills" else race(Path(base), rounds)
+            try:
+                told = (kills if what == "kills" else race)(Path(base), rounds, seed)
+            finally:
+                unlock(Path(base))  # so that it can be removed after a failure, too
         print(f"{what}:", ", ".join(f"{name} {count}" for name, count in told.items()))
     return 0
 

@@ -60,7 +60,8 @@ class Entry(NamedTuple):
     flags: int
     ino: int
     nlink: int
-    ctime: int  # ns; 0 if it was too young to tell the next change by it
+    ctime: int  # ns
+    settled: bool = False  # that was long enough ago to tell the next change by it
 
     def same(self, other: Entry | None) -> bool:
         """Whether both are the same to whoever looks at them."""
@@ -120,6 +121,7 @@ class _Walk:
         if (
             before is not None
             and not before.is_directory
+            and before.settled
             and before.ctime == about.st_ctime_ns
             and (before.ino, before.mode) == (about.st_ino, about.st_mode)
         ):
@@ -142,8 +144,7 @@ class _Walk:
             elif stat.S_ISBLK(about.st_mode) or stat.S_ISCHR(about.st_mode):
                 content = f"{os.major(about.st_rdev)}:{os.minor(about.st_rdev)}"
             entry = _entry(about, content, first, _xattrs(_path(at, name)), 0)
-        if entry.ctime >= self.young:
-            entry = entry._replace(ctime=0)
+        entry = entry._replace(settled=entry.ctime < self.young)
         self.found[rel] = entry
         return entry
 

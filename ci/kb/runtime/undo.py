@@ -327,7 +327,7 @@ class UndoJournal:
                 ours = was.get(below), applied.get(below)
                 if (
                     any(entry.same(one) for one in ours)
-                    or (0 < entry.ctime <= until)
+                    or entry.ctime <= until
                     # A directory has no content of its own.
                     or (entry.is_directory and any(one and one.is_directory for one in ours))
                     or undo_v1.left_unchanged(self.root, other.path, other.version, place, rel)
