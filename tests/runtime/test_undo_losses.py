@@ -709,3 +709,14 @@ def test_damage_to_a_state_of_yesterday_is_said(
     elif how != "journal":
         assert not (world / "new").exists()
         assert (world / "conf").read_text() == "new"
+
+
+def test_a_file_of_the_year_1970(world: Path, journal: UndoJournal) -> None:
+    """As archives have them that can be made again byte for byte."""
+    os.utime(world / "conf", (0, 0))
+    before = portrait(world)
+    with journal.step([world / "conf"]):
+        (world / "conf").write_text("new")
+    assert restored(journal) == [f"changed: put back {world}/conf"]
+    assert portrait(world) == before
+    assert (world / "conf").stat().st_mtime == 0

@@ -158,13 +158,16 @@ class _Walk:
 def _entry(
     about: os.stat_result, content: str, link: str, xattrs: dict[str, str], flags: int
 ) -> Entry:
-    timed = (
-        stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode) or stat.S_ISLNK(about.st_mode)
-    )
+    mtime = about.st_mtime_ns if _is_timed(about.st_mode) else 0
     return Entry(
-        about.st_mode, about.st_uid, about.st_gid, about.st_mtime_ns if timed else 0, content, link,
+        about.st_mode, about.st_uid, about.st_gid, mtime, content, link,
         xattrs, flags, about.st_ino, about.st_nlink, about.st_ctime_ns,
     )  # fmt: skip
+
+
+def _is_timed(mode: int) -> bool:
+    """Whether the time of its last change is something that people look at."""
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
 
 
 def _path(at: int, name: str) -> str:
@@ -365,7 +368,7 @@ def _dress(at: int, name: str, handle: int | None, entry: Entry, *, lock: bool =
     for attribute, value in entry.xattrs.items():
         if now.get(attribute) != value:
             os.setxattr(of, attribute, bytes.fromhex(value), follow_symlinks=follow)
-    if entry.mtime:
+    if _is_timed(entry.mode):
         os.utime(of, ns=(about.st_atime_ns, entry.mtime), follow_symlinks=follow)
     if lock and handle is not None:
         _set_flags(handle, entry.flags)
