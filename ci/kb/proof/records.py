@@ -28,6 +28,7 @@ from kb.proof import stages
 from kb.proof.catalog import KINDS, Notebook, files_below
 from kb.proof.hosts import Backend, Host
 from kb.runtime.record import RUN, SCHEMA, write_atomically
+from kb.runtime.settle import MIME
 
 BUILT = Path("build/runs")
 COMMITTED = Path("docs/evidence")
@@ -285,9 +286,13 @@ def _check(content: Any) -> None:
     need(isinstance(run.get("duration"), int | float), "`duration` is no number")
     for name in ("host", "inputs", "parameters"):
         need(isinstance(run.get(name), dict), f"`{name}` is no object")
-    need(re.fullmatch(r"[\w][\w.-]*", str(run["host"].get("name"))), "`host` has no name")
+    name = run["host"].get("name")
+    need(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name), "`host` has no name")
     need(re.fullmatch(r"[\w.-]*", str(run["host"].get("machine") or "")), "an odd `machine`")
     need(all(isinstance(v, str | int | None) for v in run["host"].values()), "odd host facts")
+    for name in ("commit", "kb"):
+        need(isinstance(run.get(name, ""), str | None), f"`{name}` is no text")
+    need(_texts(run.get("hung", {"why": ""}), "why"), "`hung` gives no reason")
     error = run.get("error")
     need(error is None or _texts(error, "cell", "message"), "`error` is no cell and message")
     need(_rows(run.get("cells"), "id", "status"), "`cells` are no list of ids and statuses")
@@ -309,7 +314,11 @@ def _check(content: Any) -> None:
         outputs = cell.get("outputs", [])
         need(_rows(outputs, "output_type"), "a cell with odd outputs")
         for output in outputs:
-            need(isinstance(output.get("data", {}), dict), "an output with odd data")
+            data = output.get("data", {})
+            need(isinstance(data, dict), "an output with odd data")
+            told = data.get(MIME)
+            saw = told.get("saw", []) if isinstance(told, dict) else []
+            need(isinstance(saw, list), "a verdict with an odd reason")
 
 
 def _texts(value: Any, *names: str) -> bool:

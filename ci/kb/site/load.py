@@ -105,7 +105,7 @@ def _stage(run: Run, notebook: catalog.Notebook, *, older: bool) -> StageRun:
     fresh = not run.is_stale(notebook)
     return StageRun(
         name=run.stage,
-        record=run.metadata,
+        record={"kb": "", "commit": None, "dirty": False, "state": None, **run.metadata},
         cells={cell.id: cell for cell in cells.read(run.content)},
         fresh=fresh,
         digest=digest(str(fresh), str(run.committed), str(older), run.metadata["seal"]),

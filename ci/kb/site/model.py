@@ -16,6 +16,7 @@ from kb.runtime.parameters import Parameter
 from kb.site.cells import Cell
 from kb.site.outputs import MATRIX, matrix_table
 
+_FACTS = ("os", "kernel", "libc", "python", "gpu", "driver", "label", "kind")
 # Of several hosts the one that answers best is shown first.
 _RANK = {"passed": 0, "partial": 1, "failed": 2, "stale": 3, "skipped": 4}
 
@@ -47,7 +48,8 @@ class StageRun:
 
     @property
     def host(self) -> Mapping[str, Any]:
-        return self.record.get("host") or {}
+        """Its facts; those that its record does not know are None."""
+        return {**dict.fromkeys(_FACTS), **(self.record.get("host") or {})}
 
     @cached_property
     def started(self) -> datetime | None:
