@@ -37,8 +37,12 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where something could be odd."""
     if at:
         yield at
-    inside = value.items() if isinstance(value, dict) else enumerate(value)
-    for key, below in inside if isinstance(value, dict | list) else ():
+    inside: Any = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = enumerate(value)
+    for key, below in inside:
         yield from places(below, (*at, key))
 
 
