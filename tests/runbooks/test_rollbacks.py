@@ -15,7 +15,7 @@ import nbformat
 import pytest
 from kb.proof.catalog import Notebook, source
 from kb.runtime import parameters, shell
-from kb.runtime.undo import NOTES, Keeper
+from kb.runtime.undo import NOTES, UndoJournal
 
 ROOT = Path(__file__).parents[2]
 SYSTEMD = ROOT / "runbooks/systemd"
@@ -92,7 +92,9 @@ class Host:
         self.root = root
         self.trial = trial
         here = root / "here"
-        shutil.copytree(SYSTEMD, here, ignore=shutil.ignore_patterns("*.ipynb", "__pycache__"))
+        shutil.copytree(
+            SYSTEMD, here, ignore=shutil.ignore_patterns("*.ipynb", "ci", "__pycache__")
+        )
         for path in filter(Path.is_file, here.rglob("*")):
             path.write_text(self._moved(path.read_text(encoding="utf-8")), encoding="utf-8")
         for name, text in COMMANDS.items():
@@ -110,13 +112,13 @@ class Host:
         values = {one.name: one.default for one in notebook.parameters}
         values |= {"service": "shop", "mode": "rollback"}
         values |= {name: 1 for name in values if name in ("ready_within", "ready_seconds")}
-        self.keeper = Keeper(root / "state/systemd" / f"{trial.runbook}@shop")
+        self.journal = UndoJournal(root / "state/systemd" / f"{trial.runbook}@shop")
         self.env = parameters.as_environment(values) | {
             "PATH": f"{root}/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "KB_HERE": str(here),
             "KB_MODE": "rollback",
-            "KB_STATE": str(self.keeper.root),
-            "KB_NOTES": str(self.keeper.root / NOTES),
+            "KB_STATE": str(self.journal.root),
+            "KB_NOTES": str(self.journal.root / NOTES),
         }
 
     def _moved(self, text: str) -> str:
@@ -125,8 +127,8 @@ class Host:
     def apply(self) -> Path:
         """What an apply leaves, as far as the rollback looks at it."""
         file = self.root / self.trial.file.lstrip("/")
-        self.keeper.lock()
-        self.keeper.keep(file)
+        self.journal.lock()
+        self.journal.save(file)
         for key, value in self.trial.notes.items():
             assert shell.run(f"kb-note {key} '{value}'", env=self.env).status == 0
         file.parent.mkdir(parents=True)
