@@ -169,9 +169,12 @@ def test_a_guest_that_hangs_while_a_notebook_runs(hosted: Project) -> None:
     )
     done = hosted.run("pytest", "--on", "debian-13-vm", "notebooks")
     assert done.returncode == 1, done.stdout
-    assert (
-        "debian-13-vm hung: it ran, and did not answer for 20 s; the guest's console ends with:"
-    ) in done.stdout
+    hung = "debian-13-vm hung: it ran, and did not answer for 20 s"
+    assert f"run: once more, on a fresh host: {hung}" in done.stderr
+    assert f"{BOOK} on debian-13-vm, run: {hung}" in done.stdout
+    run = hosted.executed("build/runs/debian-13-vm/notebooks/a/x.run.ipynb")["metadata"]["kb_run"]
+    assert run["error"]["message"].startswith(hung)
+    assert run["hung"]["why"].startswith(hung)
 
 
 def test_a_guest_that_is_busy_or_starved_does_not_hang(resumed: Callable[[int], Session]) -> None:
