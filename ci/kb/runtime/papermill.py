@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -45,6 +46,13 @@ class Translator(PythonTranslator):  # type: ignore[misc]
         except parameters.ParameterError as error:
             raise _refused(error) from None
         return str(super().codify(values, comment))
+
+
+class _Manager(AsyncKernelManager):
+    """What a kernel itself says goes nowhere: at its end it may complain about its sockets."""
+
+    def start_kernel(self, **options: Any) -> Any:
+        return super().start_kernel(**{"stderr": subprocess.DEVNULL, **options})
 
 
 class Engine(NBClientEngine):  # type: ignore[misc]
@@ -135,7 +143,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         with tempfile.TemporaryDirectory(prefix="kb-", dir=_runtime_directory()) as sockets:
             outcome = run(
                 nb,
-                manager=AsyncKernelManager(
+                manager=_Manager(
                     kernel_name=kernel_name,
                     transport="ipc",
                     ip=f"{sockets}/s",
