@@ -24,7 +24,7 @@ from kb.runtime.record import RUN, SCHEMA, write_atomically
 # them, so that this file names none.
 REGISTRIES = re.compile(
     r"\b(?:files\.python(?:)hosted\.org|py(?:)pi\.org|registry\.npm(?:)js\.org|deb\.debian(?:)\.org"
-    r"|security\.debian(?:)\.org|(?:archive|security)\.ubuntu(?:)\.com|(?:proxy|sum)\.golang(?:)\.org"
+    r"|security\.debian(?:)\.org|(?:archive|security)\.ubuntu(?:)\.com|proxy\.golang(?:)\.org"
     r"|(?:index|static)\.crates(?:)\.io|repo1?\.maven(?:)\.(?:apache\.)?org)\b"
 )
 MIRROR = "a-mirror.example"
