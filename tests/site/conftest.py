@@ -66,6 +66,15 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with a runbook and a notebook, for the tests of one module to change."""
+    project = prepared(tmp_path_factory.mktemp("pair") / "project")
+    write_runbook(project)
+    write_notebook(project)
+    return project
+
+
 def write_runbook(project: Project) -> None:
     project.notebook(
         RUNBOOK,

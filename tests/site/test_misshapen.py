@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import prepared, write_notebook, write_runbook
 from corpus import Project
 from kb.proof import records
 from kb.site import ledger, load
@@ -23,14 +22,6 @@ ODD: list[Any] = [
     None, True, 0, -1, 1e308, "", "x", "\ud800", "<script>", [], {}, [1], {"a": 1}, [[]], [None],
     {"": None}, "9" * 5000, float("nan"), ["x", 1], {"name": {}},
 ]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = prepared(tmp_path_factory.mktemp("misshapen") / "project")
-    write_runbook(project)
-    write_notebook(project)
-    return project
 
 
 def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -75,12 +66,12 @@ def publish(root: Path, templates: Templates) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_misshapen_record_ends_no_build(seed: int, small: Project, tmp_path: Path) -> None:
+def test_a_misshapen_record_ends_no_build(seed: int, pair: Project, tmp_path: Path) -> None:
     chance = random.Random(seed)  # noqa: S311 - not for security
-    targets = sorted((small.root / "build/runs").rglob("*.ipynb"))
+    targets = sorted((pair.root / "build/runs").rglob("*.ipynb"))
     titles = {"go": "Go", "systemd": "systemd", "serving": "Serving"}
     templates = Templates(tmp_path, titles, None)
-    publish(small.root, templates)
+    publish(pair.root, templates)
     for _ in range(ROUNDS):
         target = chance.choice(targets)
         before = target.read_text()
@@ -91,5 +82,5 @@ def test_a_misshapen_record_ends_no_build(seed: int, small: Project, tmp_path: P
         except (KeyError, TypeError, AssertionError):
             text = json.dumps(content)
         target.write_text(text)
-        publish(small.root, templates)
+        publish(pair.root, templates)
         target.write_text(before)
