@@ -18,7 +18,7 @@ from typing import Any
 from docker.errors import DockerException, NotFound
 from docker.types import DeviceRequest
 
-from kb.proof.hosts import HostError, images, managed, scratch
+from kb.proof.hosts import HostError, images, managed, network, scratch
 
 LABEL = "noble-runbooks"
 CERTIFICATES = "/srv/ca-certificates.crt"
@@ -81,6 +81,7 @@ class Container:
                     init=True,
                     auto_remove=True,
                     ipc_mode="private",
+                    network_mode=network.ensure(),
                     **{**LIMITS, **options},
                 ),
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from kb.proof import snapshots
 from kb.proof.catalog import Notebook
-from kb.proof.hosts import Host, HostError, containers, images
+from kb.proof.hosts import Host, HostError, containers, images, network
 from kb.proof.hosts.containers import Container
 from kb.proof.hosts.managed import FIXTURES, PYTHON, REPOSITORY, KernelManager, RemoteSession
 
@@ -57,7 +57,9 @@ class DockerSession(RemoteSession):
 
     @staticmethod
     def ensure_image(host: Host, tell: Callable[[str], object]) -> dict[str, str]:
-        return images.ensure(host, tell)
+        image = images.ensure(host, tell)
+        network.close(image["id"], tell)
+        return image
 
     @property
     def container(self) -> Container:

@@ -20,7 +20,7 @@ from docker.errors import DockerException, NotFound
 
 from kb.proof import snapshots
 from kb.proof.catalog import Notebook
-from kb.proof.hosts import Host, HostError, HostHungError, containers, images
+from kb.proof.hosts import Host, HostError, HostHungError, containers, images, network
 from kb.proof.hosts.containers import Container
 from kb.proof.hosts.managed import FIXTURES, REPOSITORY, KernelManager, RemoteSession
 from kb.runtime.terminal import clean, plain
@@ -72,6 +72,7 @@ class VmSession(RemoteSession):
     @staticmethod
     def ensure_image(host: Host, tell: Callable[[str], object]) -> dict[str, str]:
         image = images.ensure(host, tell)
+        network.close(image["id"], tell)
         booted(host, image["id"], tell)
         return image
 
