@@ -1,0 +1,479 @@
+"""cuda-needs on real programs, libraries and hosts, and on files that are none."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import json
+import os
+import random
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / "runbooks/cuda/check-host"
+KERNEL = "__global__ void k(int *p) { *p = 7; }\nint main() { k<<<1, 1>>>(nullptr); }\n"
+CARDS = {"sm_75": "75", "sm_90a": "90a", "sm_100f": "100f"}
+
+
+@pytest.fixture(scope="session")
+def tools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CUDA's compiler, its runtime and cuobjdump, and pyelftools for the program."""
+    place = ROOT / "build/fixtures/cuda-tools"
+    subprocess.run([ROOT / "ci/fixtures/cuda-tools", place], check=True)
+    return place
+
+
+@pytest.fixture
+def module(tools: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """Imports a module of the program."""
+    monkeypatch.setattr("sys.dont_write_bytecode", True)  # it would lie beside the runbook
+    for place in (PROGRAM, tools / "readers"):
+        monkeypatch.syspath_prepend(str(place))
+    return lambda name: importlib.import_module(f"cuda_needs.{name}")
+
+
+@pytest.fixture
+def tell(
+    module: Callable[[str], ModuleType], capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, dict[str, Any], str]]:
+    """Runs the program: its status, its JSON, what it says on standard error."""
+
+    def run(*arguments: object) -> tuple[int, dict[str, Any], str]:
+        status = module("__main__").main(["--json", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return status, json.loads(shown.out), shown.err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def compiled(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with one program, compiled in three ways: prog, object.o, device.o, ptx-only."""
+    place = tmp_path_factory.mktemp("compiled")
+    (place / "k.cu").write_text(KERNEL)
+    all_cards = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in CARDS.values()]
+    library = tools / "toolkit/lib"
+    link = ["-cudart=none", f"-L{library}", "-Xlinker=-l:libcudart.so.13"]
+    ptx = "-gencode=arch=compute_80,code=compute_80"
+    for command in (
+        ["-c", "k.cu", "-o", "object.o", *all_cards, ptx],
+        ["-dc", "k.cu", "-o", "device.o", "-gencode=arch=compute_80,code=sm_80", ptx],
+        ["k.cu", "-o", "prog", "-gencode=arch=compute_75,code=sm_75", ptx, *link],
+        ["k.cu", "-o", "ptx-only", ptx, *link],
+    ):
+        subprocess.run([tools / "toolkit/bin/nvcc", *command], cwd=place, check=True)
+    return place
+
+
+def first(told: dict[str, Any]) -> str:
+    """The rule of what breaks first; empty if nothing does."""
+    found = told["subjects"][0]["first"]
+    return found["rule"] if found else ""
+
+
+@pytest.mark.parametrize("name", ["object.o", "device.o", "prog", "ptx-only"])
+def test_fat_binaries_are_read_as_cuobjdump_reads_them(
+    tell: Callable[..., Any], tools: Path, compiled: Path, name: str
+) -> None:
+    done = subprocess.run(
+        [tools / "toolkit/bin/cuobjdump", "-all", compiled / name],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    entry = r"Fatbin (elf|ptx) code:\n=+\narch = (\w+)\ncode version = \[(\d+),(\d+)\]"
+    theirs = {
+        (kind, arch, f"{major}.{minor}" if kind == "ptx" else "")
+        for kind, arch, major, minor in re.findall(entry, done.stdout)
+    }
+    _, told, _ = tell(compiled / name)
+    ours = told["subjects"][0]["files"][0]["codes"]
+    assert {(code["kind"], code["arch"], code["isa"]) for code in ours} == theirs
+    assert theirs
+
+
+def test_what_it_is_linked_to_is_what_readelf_says(
+    tell: Callable[..., Any], compiled: Path
+) -> None:
+    shown = subprocess.run(
+        ["readelf", "--wide", "--dynamic", "--version-info", compiled / "prog"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    file = tell(compiled / "prog")[1]["subjects"][0]["files"][0]
+    assert file["needed"] == re.findall(r"\(NEEDED\).*\[(.*)\]", shown)
+    assert {node for nodes in file["wants"].values() for node in nodes} == set(
+        re.findall(r"Name: (\S+)  Flags", shown)
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "rule"),
+    [
+        (["--driver", "580.95.05", "--card", "sm_75"], "prog", ""),
+        (["--driver", "580.95.05", "--card", "8.6"], "prog", "ptx"),  # 9.5, and it takes 9.0
+        (["--driver", "580.95.05", "--card", "sm_90"], "ptx-only", "ptx"),
+        (["--driver", "580.95.05", "--card", "sm_60"], "prog", "no-code"),
+        (["--driver", "550.163.01", "--card", "sm_75"], "prog", "gate"),
+    ],
+)
+def test_another_driver_and_another_card(
+    tell: Callable[..., Any],
+    tools: Path,
+    compiled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    name: str,
+    rule: str,
+) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tools / "toolkit/lib"))
+    status, told, _ = tell(*arguments, compiled / name)
+    assert (first(told), status) == (rule, 1 if rule else 0)
+
+
+def test_the_runtime_is_found_missing(tell: Callable[..., Any], compiled: Path) -> None:
+    status, told, _ = tell("--driver", "580", compiled / "prog")
+    assert status == 1
+    assert told["subjects"][0]["first"]["says"].startswith(
+        "libcudart.so.13: cannot open shared object file"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "rule"),
+    [
+        ({}, ""),
+        ({"library": ""}, "no-driver"),
+        ({"library_is_stub": True}, "stub"),
+        ({"module": ""}, "no-module"),
+        ({"module": "580.65.06"}, "mismatch"),
+        ({"nodes": []}, "no-nodes"),
+        ({"library_cuda": (12, 9)}, "gate"),
+        ({"glibc": (2, 3)}, "glibc"),
+        ({"machine": "AArch64"}, "machine"),
+    ],
+)
+def test_a_host_that_lacks_something(
+    module: Callable[[str], ModuleType], tools: Path, change: dict[str, Any], rule: str
+) -> None:
+    host = module("host").look()
+    whole = {
+        "library": "/usr/lib/libcuda.so.580.95.05",
+        "library_version": "580.95.05",
+        "library_cuda": (13, 0),
+        "module": "580.95.05",
+        "nodes": ["/dev/nvidiactl"],
+    }
+    for name, value in (whole | change).items():
+        setattr(host, name, value)
+    subject = module("subjects").open_subject(str(tools / "toolkit/lib/libcudart.so.13"), "", host)
+    found = [f.rule for f in module("judge").Judge(subject, host).findings() if f.level == "breaks"]
+    assert found[:1] == ([rule] if rule else [])
+
+
+def test_a_version_node_that_the_library_does_not_define(
+    tell: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Like OrtGetApiBase@VERS_1.32.0 against another onnxruntime."""
+    for version in ("2", "1"):  # the newer one is what the program is linked with
+        (tmp_path / "it.map").write_text(f"VERS_{version} {{ it; }};\n")
+        (tmp_path / "it.c").write_text("void it(void) {}\n")
+        command = ["gcc", "-shared", "-fPIC", "it.c", "-o", "libonnxruntime.so"]
+        options = ["-Wl,--version-script=it.map", "-Wl,-soname,libonnxruntime.so"]
+        subprocess.run([*command, *options], cwd=tmp_path, check=True)
+        if version == "2":
+            (tmp_path / "p.c").write_text("void it(void);\nint main(void) { it(); }\n")
+            link = ["-L.", "-l:libonnxruntime.so", "-Wl,-rpath,$ORIGIN"]
+            subprocess.run(["gcc", "p.c", "-o", "p", *link], cwd=tmp_path, check=True)
+    _, told, _ = tell("--driver", "580", tmp_path / "p")
+    assert first(told) == "version-node"
+    assert "wants VERS_2 of libonnxruntime.so" in told["subjects"][0]["first"]["says"]
+
+
+# --- wheels, images, processes, environments ---
+
+
+def wheel(place: Path, name: str, files: dict[str, bytes]) -> Path:
+    path = place / name
+    with zipfile.ZipFile(path, "w") as archive:
+        for member, content in files.items():
+            archive.writestr(member, content)
+    return path
+
+
+def test_a_wheel(tell: Callable[..., Any], tools: Path, tmp_path: Path) -> None:
+    runtime = (tools / "toolkit/lib/libcudart.so.13").read_bytes()
+    metadata = b"Name: nvidia-cuda-runtime\nVersion: 13.5.37\nRequires-Python: >=3\n"
+    path = wheel(
+        tmp_path,
+        "nvidia_cuda_runtime-13.5.37-py3-none-manylinux_2_17_x86_64.whl",
+        {
+            "nvidia/cu13/lib/libcudart.so.13": runtime,
+            "nvidia_cuda_runtime-13.5.37.dist-info/METADATA": metadata,
+        },
+    )
+    status, told, _ = tell("--driver", "550.163.01", path)
+    subject = told["subjects"][0]
+    assert subject["kind"] == "wheel"
+    assert subject["facts"]["made for"].startswith("glibc 2.17")
+    assert subject["runtimes"] == {"libcudart.so.13": "13.5.37"}
+    assert (status, first(told)) == (1, "gate")
+
+
+def packed(files: dict[str, bytes]) -> bytes:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["directory", "layers", "root", "engine"])
+def test_an_image_by_any_name(
+    tell: Callable[..., Any],
+    tools: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+) -> None:
+    runtime = (tools / "toolkit/lib/libcudart.so.13").read_bytes()
+    stub = "usr/local/cuda/lib64/stubs/libcuda.so"
+    root = {
+        "usr/lib/x86_64-linux-gnu/libc.so.6": Path("/lib/x86_64-linux-gnu/libc.so.6").read_bytes(),
+        "usr/lib/libcudart.so.13.5.37": runtime,
+        "usr/lib/notes.txt": b"no library",
+        stub: runtime.replace(b"libcudart.so.13\0", b"libcuda.so.1\0\0\0\0"),
+    }
+    if kind == "directory":
+        for name, content in root.items():
+            (tmp_path / "image" / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "image" / name).write_bytes(content)
+        asked: object = tmp_path / "image"
+    elif kind == "layers":
+        gone = {"usr/lib/.wh.old": b"", "opt/.wh..wh..opq": b""}
+        layers = [{"usr/lib/old/libcudart.so.12": runtime, "opt/x.so": runtime}, gone, root]
+        listed = json.dumps([{"Layers": [f"{n}.tar" for n in range(3)]}]).encode()
+        content = {f"{n}.tar": packed(files) for n, files in enumerate(layers)}
+        asked = tmp_path / "saved.tar"
+        asked.write_bytes(packed({"manifest.json": listed, **content}))
+    else:
+        asked = tmp_path / "root.tar"
+        asked.write_bytes(packed(root))
+    if kind == "engine":
+        engine = tmp_path / "bin/docker"
+        engine.parent.mkdir()
+        engine.write_text(f"#!/bin/sh\ncase $1 in create) echo it ;; export) cat {asked} ;; esac\n")
+        engine.chmod(0o755)
+        monkeypatch.setenv("PATH", str(engine.parent), prepend=":")
+        asked = "example/image:1"
+    _, told, _ = tell("--driver", "550", asked)
+    subject = told["subjects"][0]
+    assert subject["kind"] == "image"
+    paths = {file["path"] for file in subject["files"]}
+    assert paths == {f"/{name}" for name in root if not name.endswith(".txt")}
+    assert subject["runtimes"] == {"libcudart.so.13": "13.5.37"}
+    rules = [finding["rule"] for finding in subject["findings"]]
+    assert "driver-in-image" in rules
+    assert "gate" in rules
+
+
+def test_a_process_says_what_it_has_loaded_and_what_was_replaced(
+    tell: Callable[..., Any], tools: Path, tmp_path: Path
+) -> None:
+    library = shutil.copy(tools / "toolkit/lib/libcudart.so.13", tmp_path / "libcudart.so.13")
+    code = f"import ctypes; ctypes.CDLL({str(library)!r}); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        _, told, _ = tell("--driver", "580", process.pid)
+        assert told["subjects"][0]["runtimes"] == {"libcudart.so.13": "13"}
+        Path(library).unlink()
+        _, told, _ = tell("--driver", "580", process.pid)
+        process.kill()
+    assert "replaced" in [finding["rule"] for finding in told["subjects"][0]["findings"]]
+
+
+def test_a_python_environment_with_two_runtimes(
+    tell: Callable[..., Any], tools: Path, tmp_path: Path
+) -> None:
+    packages = tmp_path / "venv/lib/python3.13/site-packages"
+    for major, number in (("13", "13.5.37"), ("12", "12.4.127")):
+        library = packages / f"nvidia/cu{major}/lib/libcudart.so.{major}"
+        library.parent.mkdir(parents=True)
+        content = (tools / "toolkit/lib/libcudart.so.13").read_bytes()
+        library.write_bytes(content.replace(b"libcudart.so.13", f"libcudart.so.{major}".encode()))
+        (packages / f"nvidia_cuda_runtime_cu{major}-{number}.dist-info").mkdir()
+    status, told, _ = tell("--driver", "580", tmp_path / "venv")
+    subject = told["subjects"][0]
+    assert subject["runtimes"] == {"libcudart.so.12": "12.4.127", "libcudart.so.13": "13.5.37"}
+    assert "two-runtimes" in [finding["rule"] for finding in subject["findings"]]
+    assert status == 0
+
+
+# --- what is none of these ---
+
+
+def climbing(place: Path) -> Path:
+    return wheel(place, "it-1-py3-none-any.whl", {"../../etc/it.so": b""})
+
+
+def elf_of(place: Path, change: Callable[[bytearray], object]) -> Path:
+    content = bytearray(Path("/bin/ls").read_bytes())
+    change(content)
+    path = place / "changed"
+    path.write_bytes(content)
+    return path
+
+
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no ELF": (lambda p: (p / "x").write_text("text") and p / "x", "is no program and no library"),
+    "empty": (lambda p: (p / "x").write_bytes(b"") or p / "x", "is no program and no library"),
+    "truncated": (lambda p: elf_of(p, lambda c: c.__delitem__(slice(5000, None))), "is truncated"),
+    "headers alone": (lambda p: elf_of(p, lambda c: c.__delitem__(slice(30, None))), "is damaged"),
+    "no zip": (lambda p: (p / "x.whl").write_text("text") and p / "x.whl", "is no wheel"),
+    "climbing": (climbing, "has a path that climbs out of it (../../etc/it.so)"),
+    "an image that is not here": (lambda p: "example/none:1", "is not here"),
+    "a file that is not here": (lambda p: p / "Nothing Here", "is not here: name a file"),
+    "a process that is not here": (lambda p: 2**22 + 1, "there is no process"),
+    "a directory": (lambda p: p, "is a directory, and neither"),
+    "a tar that ends early": (
+        lambda p: (p / "x.tar").write_bytes(packed({"a/b": b"x" * 9000})[:3000]) and p / "x.tar",
+        "is no whole image",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence(tell: Callable[..., Any], tmp_path: Path, name: str) -> None:
+    make, says = BAD[name]
+    status, told, said = tell(make(tmp_path))
+    assert (status, told["error"]) == (2, said.removeprefix("cuda-needs: ").strip())
+    assert says in said
+    assert said.count("\n") == 1
+
+
+def test_another_architecture(tell: Callable[..., Any], tmp_path: Path) -> None:
+    path = elf_of(tmp_path, lambda c: struct.pack_into("<H", c, 18, 183))  # EM_AARCH64
+    status, told, _ = tell(path)
+    assert (status, first(told)) == (1, "machine")
+
+
+def test_without_section_headers_it_says_what_it_cannot_see(
+    tell: Callable[..., Any], tmp_path: Path
+) -> None:
+    def strip(content: bytearray) -> None:
+        struct.pack_into("<Q", content, 40, 0)  # e_shoff
+        struct.pack_into("<HH", content, 60, 0, 0)  # e_shnum, e_shstrndx
+
+    _, told, _ = tell(elf_of(tmp_path, strip))
+    subject = told["subjects"][0]
+    assert "libc.so.6" in subject["files"][0]["needed"]
+    assert "no section headers" in json.dumps(subject["findings"])
+
+
+def test_a_process_that_ends_while_it_is_read(
+    tell: Callable[..., Any],
+    module: Callable[[str], ModuleType],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+
+        def end(file: Any) -> bool:
+            if not file.name.startswith("/proc/"):
+                return is_elf(file)
+            process.kill()
+            process.wait()
+            raise ProcessLookupError
+
+        is_elf = module("elf").is_elf
+        monkeypatch.setattr(module("elf"), "is_elf", end)
+        status, told, _ = tell("--as", "process", process.pid)
+    assert (status, told["error"]) == (2, f"process {process.pid} ended while it was read")
+
+
+def test_damaged_files_are_never_a_traceback(
+    module: Callable[[str], ModuleType], compiled: Path
+) -> None:
+    elf = module("elf")
+    whole = (compiled / "prog").read_bytes()
+    chance = random.Random(15)  # noqa: S311 - the same damage each time
+    outcomes = set()
+    for _ in range(150):
+        content = bytearray(whole[: chance.choice([len(whole), chance.randrange(len(whole))])])
+        for _ in range(chance.randrange(1, 30)):
+            content[chance.randrange(4, min(len(content), 4096) or 1)] = chance.randrange(256)
+        try:
+            outcomes.add(type(elf.read(io.BytesIO(content), "it")).__name__)
+        except elf.UnreadableError as error:
+            outcomes.add(str(error).split(",")[0].split(":")[0])
+    assert {"Elf", "it is truncated"} <= outcomes
+
+
+def test_a_library_of_3_gb_is_read_in_no_time(tools: Path, tmp_path: Path) -> None:
+    """A sparse file of 3100 fat binaries with 1 MB of code in each."""
+    path, code = tmp_path / "large.so", 1 << 20
+    names = b"\0.nv_fatbin\0.shstrtab\0"
+    container = struct.pack("<IHHQ", 0xBA55ED50, 1, 16, 64 + code)
+    entry = struct.pack("<HHIQIIHHIIIQ", 2, 0x101, 64, code, 0, 0, 7, 1, 90, 0, 0, 0x11)
+    step, start = 16 + 64 + code, 4096
+    size = 3100 * step
+    with path.open("wb") as file:
+        header = struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, start + size, 0, 64, 56, 0, 64, 3, 2)
+        file.write(b"\x7fELF\2\1\1".ljust(16, b"\0") + header)
+        for number in range(3100):
+            file.seek(start + number * step)
+            file.write(container + entry)
+        file.seek(start + size)
+        file.write(bytes(64))
+        file.write(struct.pack("<IIQQQQIIQQ", 1, 1, 2, 0, start, size, 0, 0, 8, 0))
+        place = start + size + 192
+        file.write(struct.pack("<IIQQQQIIQQ", 12, 3, 0, 0, place, len(names), 0, 0, 1, 0))
+        file.write(names)
+    assert path.stat().st_size > 3 << 30
+    environment = os.environ | {"PYTHONPATH": f"{PROGRAM}:{tools / 'readers'}"}
+    command = [sys.executable, "-B", "-m", "cuda_needs", "--json", str(path)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        told = json.loads(process.stdout.read())
+        _, _, used = os.wait4(process.pid, 0)
+        process.returncode = 0
+    assert told["subjects"][0]["files"][0]["codes"] == [{"kind": "elf", "arch": "sm_90", "isa": ""}]
+    assert used.ru_utime + used.ru_stime < 2, "seconds of a processor"
+    assert used.ru_maxrss < 100 << 10, "KiB"
+
+
+def test_without_its_reader_it_says_what_to_install(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-B", "-S", "-m", "cuda_needs"],
+        cwd=PROGRAM,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "apt-get install python3-pyelftools" in done.stderr
+
+
+def test_for_people_it_ends_with_what_to_do(
+    module: Callable[[str], ModuleType], compiled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert module("__main__").main(["--driver", "580", str(compiled / "prog")]) == 1
+    shown = capsys.readouterr().out
+    assert re.search(r"BREAKS +libcudart.so.13: cannot open .*\n +-> it comes with CUDA", shown)
