@@ -13,7 +13,13 @@ import pytest
 from kb.proof import catalog, lint
 from kb.proof.catalog import Notebook
 from kb.proof.format import canonical
-from kb.proof.lint.rules import AREA_RULES, RULES, identity
+from kb.proof.lint.rules import (
+    AREA_RULES,
+    RULES,
+    found_by_what_people_type,
+    identity,
+    short_title,
+)
 from kb.proof.lint.shell import check_cells, check_setups
 
 ROOT = Path(__file__).parents[2]
@@ -219,7 +225,7 @@ def test_each_rule_can_fail(rule: str, edit: Callable, says: str, tmp_path: Path
 
 def test_every_rule_is_shown_to_fail() -> None:
     shown = {case[0] for case in test_each_rule_can_fail.pytestmark[0].args[1]}
-    shown.add("identity")  # below: it is not of the cells
+    shown |= {"identity", "found_by_what_people_type", "short_title"}  # below: not of the cells
     assert shown == {rule.__name__ for rule in RULES}
 
 
@@ -227,6 +233,46 @@ def test_a_notebook_must_say_what_it_is() -> None:
     content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
     copied = Notebook(ROOT, Path("runbooks/area/copy.ipynb"), content)
     assert list(identity(copied)) == ['the metadata must say `"identity": "runbooks/area/copy"`']
+
+
+def described(**kb: object) -> Notebook:
+    """The template, with other words about itself."""
+    content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
+    content["metadata"]["kb"] |= kb
+    return Notebook(ROOT, Path("runbooks/area/name.ipynb"), content)
+
+
+@pytest.mark.parametrize(
+    ("found_by", "says"),
+    [
+        ({}, "the metadata must say what people type to find it, at least 5 entries"),
+        ({"tasks": ["a", "b", "c", "d", "保存"]}, "the metadata must say what people type"),
+        ({"tasks": ["a", "b", "保存"], "symptoms": {"c": "write"}}, "the metadata must say what"),
+        ({"tasks": ["a", "b", "c"], "symptoms": {"d": "write", "e": "write"}}, "no Chinese words"),
+    ],
+)
+def test_a_notebook_must_say_what_people_type(found_by: dict, says: str) -> None:
+    (problem,) = found_by_what_people_type(described(found_by=found_by))
+    assert says in problem
+
+
+def test_a_sentence_needs_a_short_title() -> None:
+    (problem,) = short_title(described(title="Why lists of long titles are hard to read"))
+    assert 'say a shorter one in the metadata for lists, "title": "..."' in problem
+
+
+def test_two_of_one_area_may_not_have_one_title(area: Path) -> None:
+    template = json.loads((area / "runbooks/area/name.ipynb").read_text(encoding="utf-8"))
+    template["metadata"]["kb"]["identity"] = "runbooks/area/other"
+    text = canonical(json.dumps(template)).replace("# TITLE", "# Title")
+    (area / "runbooks/area/other.ipynb").write_text(text, encoding="utf-8")
+    shutil.copytree(area / "runbooks/area/name", area / "runbooks/area/other")
+    same = "runbooks/area/other.ipynb: runbooks/area/name.ipynb has the same title, 'Title'"
+    assert list(lint.check_areas(area)) == [f"{same}: change one"] * 2
+    template["metadata"]["kb"]["title"] = "Another"
+    text = canonical(json.dumps(template)).replace("# TITLE", "# Title")
+    (area / "runbooks/area/other.ipynb").write_text(text, encoding="utf-8")
+    assert list(lint.check_areas(area)) == [f"{same}: change one"]
 
 
 @pytest.fixture
@@ -255,7 +301,7 @@ def test_a_file_must_be_somebodys(area: Path) -> None:
         " one that uses it, or say so in the metadata of those that do,"
         ' "uses": ["name.prepare.sh"]'
     )
-    assert len(AREA_RULES) == 2  # each of them is shown to fail above
+    assert len(AREA_RULES) == 3  # each of them is shown to fail above
 
 
 def test_shellcheck_names_notebook_cell_and_line() -> None:

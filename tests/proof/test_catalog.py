@@ -271,6 +271,30 @@ def test_a_parameter_without_a_help_text(project: Project) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("kb", "says"),
+    [
+        ({"title": " "}, "metadata kb: `title` is empty: leave it out, or say a short one"),
+        (
+            {"found_by": {"words": []}},
+            "metadata kb found_by: unknown key `words` (known: tasks, symptoms)",
+        ),
+        (
+            {"found_by": {"tasks": [7]}},
+            "metadata kb found_by: it holds words that people type, not `7`",
+        ),
+        (
+            {"found_by": {"symptoms": {"not found": "gone"}}},
+            "metadata kb found_by: `not found` is cured by the cell `gone`, which is not there:"
+            " name the id of one of its cells",
+        ),
+    ],
+)
+def test_words_for_readers(project: Project, kb: dict, says: str) -> None:
+    project.add(str(PATH), runbook(**kb))
+    assert refused(project) == says
+
+
 def test_prose_is_no_part_of_the_code(project: Project) -> None:
     def hashed(nb: Any) -> str:
         project.add(str(PATH), nb)
@@ -281,6 +305,8 @@ def test_prose_is_no_part_of_the_code(project: Project) -> None:
 
     first = hashed(one())
     assert hashed(one(prose="b")) == first
+    found_by = {"tasks": ["install"], "symptoms": {"not found": "step"}}
+    assert hashed(one(title="Short", found_by=found_by)) == first
     executed = one()
     executed.cells[2].execution_count = 4
     executed.cells[-1].outputs = [nbformat.v4.new_output("stream", text="x")]

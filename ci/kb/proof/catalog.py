@@ -42,7 +42,12 @@ KEYS: dict[str, tables.Kinds] = {
     "uses": list,
     "not_restored": dict,
     "leaves": dict,  # the earlier name of `not_restored`
+    "title": str,
+    "found_by": dict,
 }
+# What people type who look for it: what they want to do, and by the words on their screen the id
+# of the cell that cures it.
+FOUND_BY: dict[str, tables.Kinds] = {"tasks": list, "symptoms": dict}
 FOR_RUNBOOKS = ("not_restored", "leaves")
 # What stands in NAME/ci, where shellcheck and people find it, and not in the metadata.
 MOVED = {"prepare": "prepare.sh", "broken": "cases.toml", "flips": "cases.toml"}
@@ -137,6 +142,21 @@ class Notebook:
     @cached_property
     def title(self) -> str:
         return source(self.cells[0]).splitlines()[0].removeprefix("# ").strip()
+
+    @property
+    def short_title(self) -> str:
+        """What stands in lists; its title, unless that is a sentence."""
+        return str(self.metadata.get("title") or self.title)
+
+    @property
+    def tasks(self) -> list[str]:
+        """What people want who look for it, in their words."""
+        return list(self.metadata.get("found_by", {}).get("tasks", []))
+
+    @property
+    def symptoms(self) -> dict[str, str]:
+        """What is on the screen of people who look for it: words to the cell that cures it."""
+        return dict(self.metadata.get("found_by", {}).get("symptoms", {}))
 
     @cached_property
     def summary(self) -> str:
@@ -297,6 +317,27 @@ def _check_metadata(root: Path, path: Path, content: dict[str, Any]) -> None:
             raise CatalogError(f"{where}: unknown need `{need}`{tables.near(need, NEEDS)}")
     for name in kb.get("uses", []):
         _check_used(where, root, path, name)
+    _check_found_by(f"{where} found_by", kb.get("found_by", {}), content["cells"])
+    if not kb.get("title", "title").strip():
+        raise CatalogError(f"{where}: `title` is empty: leave it out, or say a short one")
+
+
+def _check_found_by(where: str, found_by: dict[str, Any], cells: list[Any]) -> None:
+    try:
+        tables.check(where, found_by, FOUND_BY)
+    except tables.TableError as error:
+        raise CatalogError(str(error)) from None
+    symptoms = found_by.get("symptoms", {})
+    for words in (*found_by.get("tasks", []), *symptoms):
+        if not isinstance(words, str) or not words.strip():
+            raise CatalogError(f"{where}: it holds words that people type, not `{words}`")
+    known = [cell["id"] for cell in cells]
+    for words, cell in symptoms.items():
+        if cell not in known:
+            raise CatalogError(
+                f"{where}: `{words}` is cured by the cell `{cell}`, which is not there:"
+                " name the id of one of its cells"
+            )
 
 
 def _check_used(where: str, root: Path, path: Path, name: Any) -> None:

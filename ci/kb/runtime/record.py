@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # whoever only reads records needs no kernel
     from kb.runtime.engine import Outcome
 
 RUN = "kb_run"
+FOR_READERS = ("title", "found_by")  # of the `kb` metadata: what no run depends on
 SCHEMA = 2
 _MACHINE_ID = Path("/etc/machine-id")
 
@@ -113,7 +114,8 @@ def machine() -> str:
 def code_hash(cells: list[dict[str, Any]], metadata: Mapping[str, Any]) -> str:
     """A hash of what a run depends on in a notebook: code cells and ``metadata``, no prose.
 
-    A cell that papermill injected is not the notebook's.
+    What of the metadata is for readers alone does not count. A cell that papermill injected is not
+    the notebook's.
     """
     code = [
         [cell["id"], source(cell), cell["metadata"].get("tags", [])]
@@ -121,7 +123,8 @@ def code_hash(cells: list[dict[str, Any]], metadata: Mapping[str, Any]) -> str:
         if cell["cell_type"] == "code"
         and "injected-parameters" not in cell["metadata"].get("tags", [])
     ]
-    text = json.dumps([code, metadata], sort_keys=True)
+    counts = {key: value for key, value in metadata.items() if key not in FOR_READERS}
+    text = json.dumps([code, counts], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

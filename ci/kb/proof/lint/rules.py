@@ -33,6 +33,11 @@ LONGEST_CELL = 45  # lines; what fits on a screen beside its prose
 # A shell that bypasses the magics, and with them errexit, pipefail and the closed stdin.
 RAW_SHELL = re.compile(r"(?m)^\s*(!|%sx\b|%system\b|%%(bash|sh|script|sx|!)|.*\bos\.system\()")
 
+# What people type to find a page: fewer entries say one thing in one way.
+FOUND_BY = 5
+HAN = re.compile("[\u4e00-\u9fff]")
+SHORT_TITLE = 40  # characters; what fits beside the page on one line or two
+
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)")  # in Markdown, to a file
 
 
@@ -75,6 +80,27 @@ def identity(notebook: Notebook) -> Iterator[str]:
     """On a host it may lie anywhere: what it is must be in it, for its originals are kept by it."""
     if notebook.metadata.get("identity") != str(notebook.path.with_suffix("")):
         yield f'the metadata must say `"identity": "{notebook.path.with_suffix("")}"`'
+
+
+def found_by_what_people_type(notebook: Notebook) -> Iterator[str]:
+    """A search finds words; these are the readers', not the author's."""
+    entries = [*notebook.tasks, *notebook.symptoms]
+    if not notebook.tasks or not notebook.symptoms or len(entries) < FOUND_BY:
+        yield (
+            f"the metadata must say what people type to find it, at least {FOUND_BY} entries:"
+            ' "found_by": {"tasks": ["what they want"], "symptoms": {"words on the screen":'
+            ' "id of the cell that cures it"}}'
+        )
+    elif not any(map(HAN.search, entries)):
+        yield "`found_by` has no Chinese words: add a task and a symptom in Chinese"
+
+
+def short_title(notebook: Notebook) -> Iterator[str]:
+    if len(notebook.short_title) > SHORT_TITLE:
+        yield (
+            f"its title, {notebook.short_title!r}, is a sentence: say a shorter one in the"
+            f' metadata for lists, "title": "..." of at most {SHORT_TITLE} characters'
+        )
 
 
 def sections_in_order(notebook: Notebook) -> Iterator[str]:
@@ -268,6 +294,17 @@ def area_is_described(root: Path, area: Path, notebooks: list[Notebook]) -> Iter
         yield str(error)
 
 
+def titles_differ(root: Path, area: Path, notebooks: list[Notebook]) -> Iterator[str]:
+    """Two of one name cannot be told apart in a list, nor in what a search found."""
+    for read in (lambda notebook: notebook.title, lambda notebook: notebook.short_title):
+        seen: dict[str, Path] = {}
+        for notebook in notebooks:
+            other = seen.setdefault(read(notebook).casefold(), notebook.path)
+            if other != notebook.path:
+                said = read(notebook)
+                yield f"{notebook.path}: {other} has the same title, {said!r}: change one"
+
+
 def files_are_somebodys(root: Path, area: Path, notebooks: list[Notebook]) -> Iterator[str]:
     """A file that belongs to no notebook is in no record, so its edits repeat nothing."""
     for path in files_of(root, area):
@@ -283,6 +320,8 @@ def files_are_somebodys(root: Path, area: Path, notebooks: list[Notebook]) -> It
 RULES: tuple[Rule, ...] = (
     title_and_summary,
     identity,
+    found_by_what_people_type,
+    short_title,
     sections_in_order,
     setup_cell,
     parameters_cell,
@@ -297,4 +336,4 @@ RULES: tuple[Rule, ...] = (
     links_lead_somewhere,
     uses_are_named,
 )
-AREA_RULES: tuple[AreaRule, ...] = (area_is_described, files_are_somebodys)
+AREA_RULES: tuple[AreaRule, ...] = (area_is_described, titles_differ, files_are_somebodys)
