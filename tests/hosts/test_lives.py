@@ -29,21 +29,24 @@ from kb import bash, same, settle
 user = bash("cat /etc/kb-user 2>/dev/null || id -un")
 settle("a1-user", confirmed=same(user, "root"), refuted=~same(user, "root"))
 """
+SEED = 3  # it kills a single step somewhere in its middle, three times
 ROLLBACK = code("back", "%%rollback Put it back\nkb-restore")
 FILE = "%%apply Write a file\n# changes: /etc/kb-file\n"
-ONCE = FILE + "[ -e /etc/kb-file ] || { echo x >/etc/kb-file; echo changed: the file; }"
+ONCE = "[ -e /etc/kb-file ] || { echo x >/etc/kb-file; echo changed: the file; }"
+# It makes another file first, of which it says nothing, and takes that away in the end.
+CUT = FILE + "[ -e /etc/kb-file ] || { touch /etc/kb-half; sleep 3; rm /etc/kb-half; }\n" + ONCE
 # Notebook to its cells and metadata, the stages that are asked for, and which of them fail.
 BOOKS: dict[str, tuple[Any, list[str]]] = {
     "runbooks/lives/good": (
         runbook(
             code("name", '%%preflight A name\n[ -n "$name" ] || { echo name is empty; exit 1; }'),
-            code("write", ONCE),
+            code("write", FILE + "sleep 0.5\n" + ONCE),
             code("verify", "%%verify It is there\ntest -s /etc/kb-file"),
             ROLLBACK,
             parameters='name: str = "x"  # anything',
             broken=[{"cell": "name", "parameters": {"name": ""}, "says": "name is empty"}],
         ),
-        ["plan", "apply", "again", "rollback", "broken"],
+        ["plan", "apply", "again", "rollback", "killed", "broken"],
     ),
     "runbooks/lives/bad": (
         runbook(
@@ -53,6 +56,10 @@ BOOKS: dict[str, tuple[Any, list[str]]] = {
             leaves={"/var/kb-*": "logs stay"},
         ),
         ["plan", "again", "rollback"],
+    ),
+    "runbooks/lives/cut": (
+        runbook(code("write", CUT), ROLLBACK),
+        ["apply", "again", "rollback", "killed"],
     ),
     "runbooks/lives/tells": (
         runbook(
@@ -116,7 +123,7 @@ def lives(shared: Path) -> Any:
             for path, (nb, _) in BOOKS.items():
                 project.add(f"{path}.ipynb", nb)
             project.claims(CLAIM)
-            said.write_text(json.dumps(run(project, "-n", "2", *items(*BOOKS))))
+            said.write_text(json.dumps(run(project, "-n", "2", f"--seed={SEED}", *items(*BOOKS))))
     return Project(root), json.loads(said.read_text())
 
 
@@ -139,6 +146,9 @@ def test_a_good_life_passes(lives: Any, item: str) -> None:
     if stage == "broken":
         assert kb_run["broken"][0]["passed"]
         assert "name is empty" in kb_run["broken"][0]["message"]
+    if stage == "killed":
+        assert {kill["then"] for kill in kb_run["killed"]} == {"apply", "rollback"}
+        assert all(kill["passed"] and kill["cell"] == "write" for kill in kb_run["killed"])
 
 
 @pytest.mark.parametrize(
@@ -151,6 +161,10 @@ def test_a_good_life_passes(lives: Any, item: str) -> None:
             "runbooks/lives/bad::rollback",
             "the rollback did not restore: /etc/kb-planned: appeared;"
             " /opt: mode drwxr-xr-x -> drwx--x--x",
+        ),
+        (
+            "runbooks/lives/cut::killed",
+            f"s into `write` (--seed {SEED}): this was left: /etc/kb-half: appeared",
         ),
         (
             "runbooks/lives/tells::broken",
@@ -167,7 +181,8 @@ def test_a_bad_life_fails_and_says_why(lives: Any, item: str, says: str) -> None
     outcome, why = said["cases"][item]
     assert outcome == "failure", said["out"]
     path, _, stage = item.partition("::")
-    assert f"{path}.ipynb on debian-13, {stage}: {says}" in why
+    assert f"{path}.ipynb on debian-13, {stage}: " in why
+    assert says in why
     assert "Traceback" not in why
     assert "kb-log" not in why
     kb_run = record(project, path, stage)["metadata"]["kb_run"]
@@ -195,7 +210,7 @@ def test_the_table_tells_all(lives: Any) -> None:
     assert said["status"] == 1
     rows = {line.split()[0]: line for line in said["out"].splitlines() if ".ipynb  " in line}
     assert set(rows) == {f"{book}.ipynb" for book in BOOKS}
-    good = "plan:ok apply:ok again:ok rollback:ok broken:ok  passed"
+    good = "plan:ok apply:ok again:ok rollback:ok killed:ok broken:ok  passed"
     assert good in rows["runbooks/lives/good.ipynb"]
     assert "again:FAILED" in rows["runbooks/lives/bad.ipynb"]
     assert "runbooks/lives/good.ipynb on debian-13, plan: " in said["err"]  # the progress
@@ -226,7 +241,7 @@ def test_a_second_run_executes_nothing(copied: Project) -> None:
     before = times(copied)
     said = run(copied, *items(*GOOD))
     assert said["status"] == 0, said["out"]
-    assert "plan:fresh apply:fresh again:fresh rollback:fresh broken:fresh  fresh" in said["out"]
+    assert "rollback:fresh killed:fresh broken:fresh  fresh" in said["out"]
     assert times(copied) == before
 
 
@@ -242,6 +257,7 @@ def test_a_failure_is_not_fresh_and_rerun_repeats(copied: Project) -> None:
         "runbooks/lives/bad.ipynb::again",
         "runbooks/lives/bad.ipynb::plan",
         "runbooks/lives/bad.ipynb::rollback",
+        "runbooks/lives/cut.ipynb::killed",
         "runbooks/lives/tells.ipynb::again",
         "runbooks/lives/tells.ipynb::broken",
     ]
@@ -280,7 +296,7 @@ def test_a_budget_of_nothing_lets_what_passed_stand(copied: Project) -> None:
     before = times(copied)
     said = run(copied, "--max-age", "0", "--budget", "0m", *items(*GOOD))
     assert said["status"] == 0, said["out"]
-    assert "plan:stands apply:stands again:stands rollback:stands broken:stands" in said["out"]
+    assert "again:stands rollback:stands killed:stands broken:stands" in said["out"]
     assert "2 of 2 notebooks stand on earlier runs, the oldest of 20" in said["out"]
     assert times(copied) == before
     nb = copied.executed("notebooks/lives/settles.ipynb")

@@ -48,7 +48,7 @@ def test_a_good_runbook_is_read(project: Project) -> None:
     assert (found.title, found.summary) == ("A small one", "It is made for a test.")
     assert [p.name for p in found.parameters] == ["mode", "prefix"]
     assert found.needs == ["root"]
-    assert found.stages == ("plan", "apply", "again", "rollback", "broken")
+    assert found.stages == ("plan", "apply", "again", "rollback", "killed", "broken")
     assert found.prepare == Path("runbooks/area/name/ci/prepare.sh")
     assert found.not_restored == {"/var/log/**": "logs stay"}
     files = [str(path.relative_to("runbooks/area")) for path in found.files]
@@ -61,7 +61,8 @@ def test_what_nothing_declares_is_left_out(project: Project) -> None:
     project.add(str(PATH), runbook())
     project.add("notebooks/area/name.ipynb", notebook())
     found = {nb.kind: nb.stages for nb in catalog.find(project.root)}
-    assert found == {"runbooks": ("plan", "apply", "again", "rollback"), "notebooks": ("run",)}
+    stages = "plan", "apply", "again", "rollback", "killed"
+    assert found == {"runbooks": stages, "notebooks": ("run",)}
     nb = catalog.read(project.root, PATH)
     assert (nb.files, nb.prepare, nb.not_restored) == ([], None, {})
     assert (nb.broken, nb.flips) == ([], [])

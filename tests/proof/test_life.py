@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,7 @@ class Session:
         self.closed = False
         self.listing: Exception | None = None
         self.hung = ""
+        self.killed = threading.Event()
 
     def kernel(self, env: dict[str, str]) -> Any:
         return self
@@ -58,6 +60,9 @@ class Session:
         if self.listing:
             raise self.listing
         return {"files": {"/etc/x": ["-rw-r--r--", "0:0", self.content, "0", "", ""]}}
+
+    def kill_kernel(self) -> None:
+        self.killed.set()
 
     def why_dead(self) -> str:
         return "the kernel died"
@@ -77,7 +82,9 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
             raise given
         return given
 
-    def run(nb: Any, *, manager: Session, outcome: Outcome, **_: Any) -> Outcome:
+    def run(nb: Any, *, manager: Session, outcome: Outcome, progress: Any, **_: Any) -> Outcome:
+        manager.killed.clear()
+        progress("apply x", 0.0)
         manager.does(nb, outcome, manager)
         return outcome
 
@@ -89,7 +96,8 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
 def lived(project: Project, path: str = RUNBOOK, **kb: Any) -> Life:
     """The life of a small runbook or notebook on a host that is not there."""
     if path == RUNBOOK:
-        nb = runbook(code("step", "%%apply x\ntrue"), parameters='name: str = ""  # any', **kb)
+        cells = code("look", "%%observe x\ntrue"), code("step", "%%apply x\ntrue")
+        nb = runbook(*cells, parameters='name: str = ""  # any', **kb)
     else:
         nb = notebook(code("user", 'settle("a1-user", confirmed=same(1, 1))'), **kb)
         project.claims(CLAIM)
@@ -181,7 +189,7 @@ def test_a_host_that_cannot_be_made(
     lived(project).run("apply", "key")
     run = stored(project, RUNBOOK, "apply")
     assert run.error.endswith(says)
-    assert [cell["id"] for cell in run.content["cells"]][-1] == "step"  # what was to run
+    assert run.content["cells"][-1]["id"] == "step"  # what was to run
 
 
 def test_a_state_that_cannot_be_taken_after_a_run(project: Project, sessions: list[Any]) -> None:
@@ -283,6 +291,118 @@ def test_a_hang_in_a_rollback_applies_anew(project: Project, sessions: list[Any]
     lived(project).run("rollback", "key")
     assert stored(project, RUNBOOK, "rollback").passed
     assert modes == ["apply", "rollback", "apply", "rollback"]
+
+
+def mode_of(nb: Any) -> str:
+    injected = next(cell.source for cell in nb.cells if cell.id == life.INJECTED)
+    found = re.search(r"mode = .(\w+).", injected)
+    assert found
+    return found[1]
+
+
+def steps(
+    *, apply: Callable[[bool], str], rollback: str = "as it was", log: list[str] | None = None
+) -> Does:
+    """A runbook whose one step takes until it is killed, if it is run alone, as it is for that.
+
+    ``apply`` says what the step makes of the host, given whether it was killed, and ``rollback``
+    what that does.
+    """
+
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        mode = mode_of(nb)
+        alone = "look" not in [cell.id for cell in nb.cells]
+        killed = alone and session.killed.wait(10)
+        session.content = apply(killed) if mode == "apply" else rollback
+        if killed:
+            outcome.error = {"cell": "step", "message": "the kernel died: it left no message"}
+        (log if log is not None else []).append(f"{mode} killed" if killed else mode)
+        outcome.cells = [{"id": "step", "status": "passed", "duration": 0.05}]
+
+    return does
+
+
+def test_killed_in_a_step(project: Project, sessions: list[Any]) -> None:
+    """Killed twice it is applied again and rolled back; killed once, it is rolled back at once."""
+    ran: list[str] = []
+    sessions.append(Session(steps(apply=lambda killed: "half" if killed else "all", log=ran)))
+    begun = lived(project)
+    begun.run("apply", "key")
+    begun.run("rollback", "key")
+    begun.run("killed", "key")
+    run = stored(project, RUNBOOK, "killed")
+    assert run.passed, run.error
+    assert ran[2:] == [
+        *("apply killed", "apply killed", "apply", "rollback"),
+        *("apply killed", "rollback"),
+    ]
+    kills = run.metadata["killed"]
+    assert [(kill["cell"], kill["then"]) for kill in kills] == [
+        ("step", "apply"),
+        ("step", "apply"),
+        ("step", "rollback"),
+    ]
+    # The same seed draws the same moments.
+    sessions.append(Session(steps(apply=lambda killed: "half" if killed else "all")))
+    again = lived(project)
+    again.seed = run.metadata["seed"]
+    again.run("killed", "key")
+    assert stored(project, RUNBOOK, "killed").metadata["killed"] == kills
+
+
+def test_what_a_kill_leaves_is_a_failure(project: Project, sessions: list[Any]) -> None:
+    """The rollback knows nothing of a step that was cut off, and the next stage has a new host."""
+    first = Session(passes)
+
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        was = session.content
+        steps(apply=lambda killed: "half" if killed else "all")(nb, outcome, session)
+        if mode_of(nb) == "rollback" and was == "half":
+            session.content = was
+
+    first.does = does
+    sessions.append(first)
+    begun = lived(project)
+    begun.run("apply", "key")
+    begun.run("rollback", "key")
+    begun.run("killed", "key")
+    run = stored(project, RUNBOOK, "killed")
+    seed, [*_, kill] = run.metadata["seed"], run.metadata["killed"]
+    assert run.error == (
+        f"killed {kill['after']:g} s into `step` (--seed {seed}): this was left: /etc/x: content"
+    )
+    assert [kill["passed"] for kill in run.metadata["killed"]] == [True, True, False]
+    assert first.closed
+    assert run.metadata["host"]["os"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("does", "says"),
+    [
+        (fails, "a step failed: the step failed"),
+        (passes, "5 applies ended before they were killed"),
+    ],
+)
+def test_a_step_that_is_not_killed_proves_nothing(
+    does: Does, says: str, project: Project, sessions: list[Any]
+) -> None:
+    ready = Session(steps(apply=lambda killed: "all"))
+    sessions.append(ready)
+    begun = lived(project)
+    begun.run("apply", "key")
+    begun.run("rollback", "key")
+    ready.does = does
+    begun.run("killed", "key")
+    assert says in stored(project, RUNBOOK, "killed").error
+
+
+def test_a_kill_is_not_tried_where_no_apply_passed(project: Project, sessions: list[Any]) -> None:
+    sessions.append(Session(fails))
+    begun = lived(project)
+    begun.run("apply", "key")
+    begun.run("killed", "key")
+    error = stored(project, RUNBOOK, "killed").error
+    assert error == "not tried: no apply has passed here, which tells what steps take"
 
 
 def test_a_record_that_cannot_be_written_is_said_before_anything_runs(

@@ -36,7 +36,7 @@ def test_it_lives_through_all_stages(checkout: Path, kind: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    stages = {"runbooks": "5 passed", "notebooks": "1 passed"}
+    stages = {"runbooks": "6 passed", "notebooks": "1 passed"}
     assert stages[kind] in done.stdout
 
 

@@ -126,6 +126,16 @@ def write_runbook(project: Project) -> None:
     project.run(
         RUNBOOK,
         {},
+        stage="killed",
+        seed=7,
+        killed=[
+            {"cell": "download", "after": after, "then": then, "passed": True, "message": ""}
+            for after, then in ((2.25, "apply"), (0.5, "apply"), (1.0, "rollback"))
+        ],
+    )
+    project.run(
+        RUNBOOK,
+        {},
         stage="broken",
         broken=[
             {

@@ -71,6 +71,8 @@ def test_the_head_says_result_time_host_and_versions(project: Project) -> None:
     head = words(page.split('class="kb-head"')[1].split('id="before-you-start"')[0])
     assert "Passed on debian-13 22 Nov 2026, 03:04 UTC" in head
     assert "plan passed" in head and "fails safely passed" in head
+    kills = "2.2 s into download and 0.5 s into download , then applied again and rolled back;"
+    assert f"{kills} 1.0 s into download , then rolled back at once ( --seed 7 )" in head
     assert "Debian GNU/Linux 13 (trixie), kernel 6.12.48, container" in head
     assert "glibc 2.41, Python 3.13.5, kb 0.1.0" in head
     assert "go_version=1.26.6" in head
@@ -102,7 +104,7 @@ def test_other_hosts_are_on_the_page_with_what_went_wrong(project: Project) -> N
     head = words(page.split('class="kb-head"')[1].split('id="before-you-start"')[0])
     assert "Failed on ubuntu-24.04" in head
     assert "Apply failed curl -O $url failed at line 2 with status 6 Cell download" in head
-    assert "Not run here: plan, idempotent, rollback, fails safely." in head
+    assert "Not run here: plan, idempotent, rollback, survives a kill, fails safely." in head
     assert "Skipped on ubuntu-24.04-gpu : the image cannot be had here" in head
 
 

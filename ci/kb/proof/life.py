@@ -6,11 +6,13 @@ import contextlib
 import datetime
 import json
 import os
+import random
 import re
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +23,20 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from kb.proof import claims, hosts, plan, records, snapshots, stages
-from kb.proof.catalog import Notebook
+from kb.proof.catalog import MAGIC, Notebook
 from kb.proof.hosts import Host, HostError, HostHungError, Rebootable, Session
 from kb.proof.records import Run
 from kb.runtime import border, engine, record, redact
 from kb.runtime.engine import Outcome
+from kb.runtime.record import source
 
 CHANGED = re.compile(r"^changed: .*", re.MULTILINE)
 SHOWN_DIFFERENCES = 20
 REBOOTS = 3  # a run that asks for more is not cured by one
 INJECTED = "injected-parameters"  # id and tag of the cell that holds what was passed
+# How often an apply is killed, and what is done then. Killed twice, it meets what two of them left.
+ROUNDS = ((2, ("apply", "rollback")), (1, ("rollback",)))
+TRIES = 5  # of a kill that comes too late, each half as late
 
 Progress = Callable[[str], object]  # one line about what happens now
 
@@ -53,11 +59,36 @@ class Account:
             self.outcome.error = {"cell": cell, "message": message}
 
 
+class _Kill:
+    """Ends a kernel ``after`` some seconds of the step of this ``number``."""
+
+    def __init__(self, kill: Callable[[], object], number: int, after: float) -> None:
+        self.done = False
+        self._kill = kill
+        self._before = number
+        self._timer = threading.Timer(after, self._now)
+
+    def step_begins(self) -> None:
+        """To be called whenever a step begins."""
+        if self._before == 0:
+            self._timer.start()
+        self._before -= 1
+
+    def cancel(self) -> None:
+        """It came too late: nothing is killed any more."""
+        self._timer.cancel()
+
+    def _now(self) -> None:
+        self.done = True
+        self._kill()
+
+
 class Life:
     """A notebook's stages on one host, sharing one session as long as they follow each other.
 
     ``recorded`` are all claims; those that the notebook settles are what its verdicts are held to.
-    ``unusable``: why the host could not be made, where that is known already.
+    ``unusable``: why the host could not be made, where that is known already. ``seed``: what the
+    moments of kills are drawn from; by chance where it is None.
     """
 
     def __init__(
@@ -67,13 +98,16 @@ class Life:
         progress: Progress,
         recorded: Iterable[claims.Claim] = (),
         unusable: str = "",
+        seed: int | None = None,
     ) -> None:
         self.host = host
         self.notebook = notebook
         self.progress = progress
         self.recorded = list(recorded)
         self.unusable = unusable
+        self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         self._session: Session | None = None
+        self._facts: dict[str, Any] = {}  # of the last host
         self._parameters: dict[str, Any] = {}
         self._before: snapshots.Snapshot | None = None  # before anything was applied
         self._applied: snapshots.Snapshot | None = None  # after the first apply
@@ -156,7 +190,7 @@ class Life:
             host={
                 "name": self.host.name,
                 "kind": self.host.kind,
-                **(self._session.facts if self._session else {}),
+                **self._facts,
             },
             inputs=records.inputs(self.notebook),
             root=self.notebook.root,
@@ -211,6 +245,89 @@ class Life:
         self._applied = None
         after = session.snapshot(before)
         self._judge(before, after, self.notebook.not_restored, "the rollback did not restore")
+        if self._account.outcome.error:
+            self.close()  # what comes next begins on a host as it was
+
+    def _killed(self) -> None:
+        """Kill an apply in a step, go on from what that left, and look at the host."""
+        steps = self._steps()
+        chance = random.Random(self.seed)  # noqa: S311 - so that it can be drawn again
+        results: list[dict[str, Any]] = []
+        if self._applied is not None:
+            self.close()
+        session = self._open()
+        self._before = before = self._before or session.snapshot(None)
+        for times, then in ROUNDS:
+            kills: list[dict[str, Any]] = []
+            why = ""
+            for _ in range(times):
+                # A second one may find all done: what the first one cut off was the last step.
+                if not why and (kill := self._kill(session, steps, chance, again=bool(kills))):
+                    kills.append(kill)
+                    why = kill.pop("why", "")
+            for mode in () if why else then:
+                self._execute(session, mode)
+                if error := self._account.outcome.error:
+                    why = f"mode {mode} failed: {error['message']}"
+                    break
+            if not why:
+                after = session.snapshot(before)
+                left = snapshots.differences(before, after, self.notebook.not_restored)
+                why = f"this was left: {'; '.join(left[:3])}" if left else ""
+            said = {"then": then[0], "passed": not why, "message": why}
+            results += [kill | said for kill in kills]
+            self._account.details |= {"seed": self.seed, "killed": results}
+            if why:
+                moments = " and ".join(
+                    f"{kill['after']:g} s into `{kill['cell']}`" for kill in kills
+                )
+                self._account.outcome.error = None
+                self._account.fail(f"killed {moments} (--seed {self.seed}): {why}")
+                self.close()
+                return
+
+    def _steps(self) -> dict[str, float]:
+        """The steps that an apply goes through, each with the seconds that the newest one took."""
+        newest = records.newest(self.notebook, self.host.name, "apply")
+        if newest is None or not newest.passed:
+            raise StageError("not tried: no apply has passed here, which tells what steps take")
+        took = {row["id"]: row["duration"] for row in newest.metadata["cells"]}
+        magics = {cell["id"]: MAGIC.match(source(cell)) for cell in self.notebook.cells}
+        steps = [name for name, magic in magics.items() if magic and magic[1] == "apply"]
+        if not steps:
+            raise StageError("not tried: there is no step, a cell with %%apply")
+        return {step: float(took[step]) for step in steps}
+
+    def _kill(
+        self, session: Session, steps: dict[str, float], chance: random.Random, *, again: bool
+    ) -> dict[str, Any]:
+        """Kill an apply at a moment drawn by chance: which it was, and `why` that is a failure.
+
+        What only looks, before and between the steps, is left out: mode plan shows that it does.
+        ``again``: on a host that a kill has left, where nothing may be left to do; then {} is
+        returned.
+        """
+        number = chance.randrange(len(steps))
+        cell = list(steps)[number]
+        after = round(chance.random() * steps[cell], 2)
+        for _ in range(TRIES):
+            kill = _Kill(session.kill_kernel, number, after)
+            try:
+                self._execute(session, "apply", steps=steps, begins=kill.step_begins)
+            finally:
+                kill.cancel()
+            error = self._account.outcome.error
+            found = {"cell": cell, "after": after}
+            if error and not kill.done:
+                return found | {"why": f"a step failed: {error['message']}"}
+            if error:
+                self.progress(f"killed {after:g} s into {cell}")
+                return found
+            if again:
+                return {}
+            self._execute(session, "rollback")
+            after = round(after / 2, 2)
+        return found | {"why": f"{TRIES} applies ended before they were killed"}
 
     def _broken(self) -> None:
         """Each case on a host that nothing has changed: a fresh one after a setup."""
@@ -292,7 +409,7 @@ class Life:
                 raise StageError(self.unusable)
             self.progress("starting the host")
             session = hosts.start(self.host, self.notebook, self._fixtures())
-            self._session = session
+            self._session, self._facts = session, session.facts
             self._parameters = dict(self.notebook.metadata.get("parameters", {}))
             self._parameters |= self._prepare(session)
         return self._session
@@ -363,15 +480,24 @@ class Life:
         return self._applied
 
     def _execute(
-        self, session: Session, mode: str | None, parameters: dict[str, Any] | None = None
+        self,
+        session: Session,
+        mode: str | None,
+        parameters: dict[str, Any] | None = None,
+        *,
+        steps: Container[str] | None = None,
+        begins: Callable[[], object] = lambda: None,
     ) -> None:
-        """Run the notebook, once more after each reboot that it asks for."""
+        """Run the notebook, once more after each reboot that it asks for.
+
+        ``steps``, where given, are the only cells that are run; as each ``begins``, that is called.
+        """
         passed = self._parameters | (parameters or {}) | ({"mode": mode} if mode else {})
         account = self._account
         account.details |= {"passed": passed, "image": session.image, "reboots": 0}
         started, duration = account.outcome.started, 0.0
         while True:
-            self._execute_once(session, passed)
+            self._execute_once(session, passed, steps, begins)
             duration += account.outcome.duration
             account.outcome.started, account.outcome.duration = started, duration
             wants = (account.outcome.error or {}).get("wants")
@@ -385,13 +511,27 @@ class Life:
             session.reboot()
             account.details["reboots"] += 1
 
-    def _execute_once(self, session: Session, passed: dict[str, Any]) -> None:
+    def _execute_once(
+        self,
+        session: Session,
+        passed: dict[str, Any],
+        steps: Container[str] | None,
+        begins: Callable[[], object],
+    ) -> None:
         nb = load_notebook_node(str(self.notebook.root / self.notebook.path))
         if passed:
             nb = parameterize_notebook(nb, passed, kernel_name="python3", language="python")
             for cell in nb.cells:
                 if INJECTED in cell.metadata.get("tags", []):
                     cell.id = INJECTED  # papermill's is another in every run
+        if steps is not None:
+            first = next(n for n, cell in enumerate(nb.cells) if MAGIC.match(cell.source))
+            nb.cells = nb.cells[:first] + [cell for cell in nb.cells[first:] if cell.id in steps]
+
+        def progress(what: str, elapsed: float) -> None:
+            self.progress(what)
+            begins()
+
         env = redact.hide_parameters(nb) | {
             "KB_NOTEBOOK": f"{self.notebook.area}/{self.notebook.name}",
             "KB_HERE": session.here,
@@ -403,7 +543,7 @@ class Life:
             nb,
             manager=session.kernel(env),
             disposable=session.disposable,
-            progress=lambda what, elapsed: self.progress(what),
+            progress=progress,
             why_dead=session.why_dead,
             hidden=redact.secrets(env),
             outcome=self._account.outcome,

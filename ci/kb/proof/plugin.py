@@ -69,6 +69,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " rest; what is not begun stands on its record",
     )
     group.addoption(
+        "--seed",
+        type=int,
+        metavar="N",
+        help="kill runbooks at the moments of the run whose record has this seed",
+    )
+    group.addoption(
         "--change-this-machine",
         action="store_true",
         help="allow runbooks to change this machine (--on local)",
@@ -240,6 +246,7 @@ class RunContext:
         self.limit = datetime.timedelta(days=config.option.max_age)
         given = config.option.budget
         self.budget = None if given is None else plan.budget(given)
+        self.seed: int | None = config.option.seed
         self.go_ahead = bool(config.option.change_this_machine)
         self.quiet = config.option.verbose < 0
         self.plan: plan.Plan = {}
@@ -353,7 +360,9 @@ class RunContext:
         if current is None or not item.continues(current.notebook, current.host):
             self.end()
             why = self.unusable.get(item.host.name, "")
-            current = Life(item.host, item.notebook, progress, self.claims, unusable=why)
+            current = Life(
+                item.host, item.notebook, progress, self.claims, unusable=why, seed=self.seed
+            )
             self._life = current
         current.progress = progress
         return current

@@ -298,6 +298,9 @@ def _check(content: Any) -> None:
     need(_rows(run.get("cells"), "id", "status"), "`cells` are no list of ids and statuses")
     for name in ("broken", "flips"):
         need(_rows(run.get(name) or [], "message"), f"`{name}` are no list of cases")
+    kills = run.get("killed") or []
+    need(_rows(kills, "cell", "then", "message"), "`killed` is no list of kills")
+    need(all(isinstance(kill.get("after"), int | float) for kill in kills), "a kill without a time")
     state = run.get("state")
     need(
         state is None or (isinstance(state, dict) and isinstance(state.get("differences"), list)),

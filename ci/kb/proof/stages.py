@@ -72,6 +72,14 @@ STAGES = (
         rank=5,
     ),
     Stage(
+        "killed",
+        "runbooks",
+        "survives a kill",
+        "`apply` was killed in the middle of a step, at moments drawn by chance; applied again and"
+        " rolled back, or rolled back at once, the host was as before",
+        mode="apply",
+    ),
+    Stage(
         "broken",
         "runbooks",
         "fails safely",

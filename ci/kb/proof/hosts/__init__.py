@@ -148,6 +148,9 @@ class Session(Protocol):
     def snapshot(self, known: snapshots.Snapshot | None) -> snapshots.Snapshot:
         """What the host is now; files untouched since ``known`` are not read again."""
 
+    def kill_kernel(self) -> None:
+        """End the last kernel as ``kill -9`` of its process group does."""
+
     def why_dead(self) -> str:
         """One sentence about why a kernel ended."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from kb.proof import snapshots
 from kb.proof.catalog import Notebook
@@ -50,12 +52,13 @@ class LocalSession:
             language="python",
             env={**env, "KB_FIXTURES": str(self.fixtures)},
         )
-        return AsyncKernelManager(
+        self.manager = AsyncKernelManager(
             kernel_spec_manager=kernelspec.OneKernel(spec),
             kernel_name=kernelspec.NAME,
             transport="ipc",
             ip=str(self.shared / "s"),
         )
+        return self.manager
 
     def command(
         self,
@@ -81,6 +84,12 @@ class LocalSession:
 
     def snapshot(self, known: snapshots.Snapshot | None) -> snapshots.Snapshot:
         return snapshots.take(self.command, known)
+
+    def kill_kernel(self) -> None:
+        provisioner = self.manager.provisioner
+        assert isinstance(provisioner, LocalProvisioner)
+        assert provisioner.pgid is not None
+        os.killpg(provisioner.pgid, signal.SIGKILL)
 
     def why_dead(self) -> str:
         return "the kernel died"

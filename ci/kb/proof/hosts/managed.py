@@ -62,6 +62,11 @@ class RemoteSession(ABC):
         """What is to be said of a host that does not answer, after a semicolon; "" if nothing."""
         return ""
 
+    def kill_kernel(self) -> None:
+        provisioner = self.managers[-1].provisioner
+        assert isinstance(provisioner, Provisioner)
+        provisioner.signal(9)
+
     def why_dead(self) -> str:
         """One sentence about why the last kernel ended."""
         kernel = self.managers[-1].end
@@ -250,6 +255,10 @@ class Provisioner(KernelProvisionerBase):
             await asyncio.sleep(0.005)
 
     async def send_signal(self, signum: int) -> None:
+        self.signal(signum)
+
+    def signal(self, signum: int) -> None:
+        """Send it, from whatever thread."""
         if self._peer is not None and not self._ended.is_set():
             try:
                 self._peer.sendall(b"%d\n" % signum)
