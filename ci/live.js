@@ -26,7 +26,7 @@
 
   /* What no run changes: the theme has made more of it than was served, so a change is loaded anew. */
   function frame(page) {
-    const parts = page.querySelectorAll("title, link[rel=stylesheet], .kb-cell > .highlight");
+    const parts = page.querySelectorAll("title, link[rel=stylesheet], :is(.kb-cell, .kb-proof) > .highlight");
     return [...parts].map((part) => part.outerHTML).join("\n");
   }
 

@@ -16,13 +16,14 @@ from pymdownx.slugs import slugify
 from kb.proof import stages
 from kb.proof.claims import VERDICTS, expected
 from kb.runtime import terminal
-from kb.site import highlight, outputs
+from kb.site import helpers, highlight, outputs
 from kb.site.cells import Cell
 from kb.site.model import ClaimView, HostResult, NotebookView, StageRun
 from kb.site.render import Templates
 
 BUDGET = 60_000  # characters of prose, code and outputs on one page; from there on, only the
 # ends of outputs are shown
+ANSWER = "answer"  # id of the cell that says what to do, or what a notebook has found
 CODE = 20_000  # characters of code on one page, above which it is coloured sparsely
 _OTHER = 4_000  # characters of an output that is a click away
 _SHORT = 1_000  # characters of an output once the budget is spent
@@ -32,6 +33,8 @@ _RUNS_SHOWN_FOR = {
     kind: stages.telling(kind)
     for kind in ("preflight", "apply", "verify", "rollback", "observe", "python")
 }
+# What only proves is a click away on a page that somebody comes to for its steps.
+_PROOFS = ("preflight", "verify", "observe")
 _HIDDEN = ("setup", "parameters", "injected", "raw", "markdown")
 _ATTACHMENT = re.compile(r"attachment:([\w.%() -]+?)(?=[)\s\"'])")
 # Jupyter names the anchor of a heading by its words, MkDocs by its words in lower case.
@@ -96,23 +99,35 @@ class BodyBuilder:
         self.link = link
         code = sum(len(cell.code) for cell in view.cells if cell.kind in _RUNS_SHOWN_FOR)
         prose = sum(len(cell.source) for cell in view.cells if cell.kind == "markdown")
+        python = "\n".join(cell.code for cell in view.cells if cell.kind == "python")
+        self.called = {
+            cell.id: helpers.called(cell.code, cell.language, view.files, python)
+            for cell in view.cells
+            if cell.kind in _RUNS_SHOWN_FOR
+        }
+        told = {helper for called in self.called.values() for helper in called}
+        code += sum(len(helper.code) for helper in told)
         self.spent = code + prose
         self.sparse = code > CODE
+        self._told: set[str] = set()  # anchors of the helpers that stand on the page by now
 
     def build(self) -> Body:
         body = Body(markdown="")
         parts: list[str] = []
-        for cell in self.view.cells:
+        for number, cell in enumerate(self.view.cells):
             if cell.kind == "markdown":
                 parts.append(self._prose(cell))
             if not body.blocks:
+                self._place(body, parts, "state", self._state())
+            if "head" not in body.blocks and not self._is_before_answer(number):
                 self._place(body, parts, "head", self._head())
             if cell.kind == "parameters":
                 self._place(body, parts, "command", self._command())
             elif cell.kind not in _HIDDEN:
                 self._place(body, parts, f"cell-{cell.id}", self._cell(cell))
-        if "head" not in body.blocks:
-            self._place(body, parts, "head", self._head())
+        for name, block in (("state", self._state), ("head", self._head)):
+            if name not in body.blocks:
+                self._place(body, parts, name, block())
         body.markdown = "\n\n".join(parts)
         return body
 
@@ -136,6 +151,13 @@ class BodyBuilder:
         source = _ATTACHMENT.sub(lambda found: urls.get(found[1], found[0]), cell.source)
         return _FRAGMENT.sub(lambda found: f"{found[1]}#{_slug(found[2])})", source)
 
+    def _is_before_answer(self, number: int) -> bool:
+        """Whether what a reader came for is still to follow, which comes before what ran where."""
+        return any(cell.id == ANSWER for cell in self.view.cells[number + 1 : number + 2])
+
+    def _state(self) -> Block:
+        return Block(self.templates.render("state.html", view=self.view, link=self.link), "")
+
     def _head(self) -> Block:
         return Block(self.templates.render("head.html", view=self.view, link=self.link), "")
 
@@ -156,6 +178,7 @@ class BodyBuilder:
         if shown and shown[0].host is self.view.best:
             first, others = shown[0], shown[1:]
         failures = self._failures(cell)
+        runbook = self.view.kind == "runbooks"
         html = self.templates.render(
             "cell.html",
             cell=cell,
@@ -165,7 +188,10 @@ class BodyBuilder:
             failures=failures,
             anywhere=bool(self.view.best),
             # A notebook has one run, which the head names; a runbook's cells come from several.
-            labelled=self.view.kind == "runbooks",
+            labelled=runbook,
+            folded=cell.kind in _PROOFS if runbook else _only_prepares(cell, first),
+            code_title=f"{cell.code.count(chr(10)) + 1} lines that later cells use",
+            helpers=[(helper, self._helper(helper)) for helper in self.called[cell.id]],
         )
         texts = [cell.caption, cell.code, first.output.text if first else "", *failures]
         return Block(html, "\n".join(filter(None, texts)))
@@ -198,6 +224,13 @@ class BodyBuilder:
 
     def _code(self, cell: Cell) -> str:
         return highlight.block(cell.code, cell.language, sparse=self.sparse)
+
+    def _helper(self, helper: helpers.Helper) -> str:
+        """Its code, the first time that a cell calls it; a link leads there from later ones."""
+        if helper.anchor in self._told:
+            return ""
+        self._told.add(helper.anchor)
+        return highlight.block(helper.code, helper.language, sparse=True)
 
     def _failures(self, cell: Cell) -> list[str]:
         """What this preflight said when it was made to fail."""
@@ -235,6 +268,16 @@ def placeholder(name: str) -> str:
     The attribute `markdown` goes as Markdown sees to it, and stays where prose left HTML open.
     """
     return f'<div data-kb="{name}" markdown></div>'
+
+
+def _only_prepares(cell: Cell, first: Shown | None) -> bool:
+    """Whether a cell of Python shows nothing: it defines what later ones use."""
+    return (
+        cell.kind == "python"
+        and first is not None
+        and first.status == "passed"
+        and not (first.output.html or first.code)
+    )
 
 
 def _grouped(first: Shown | None, others: list[Shown]) -> list[tuple[str, Shown]]:

@@ -47,15 +47,19 @@ def block(code: str, language: str, *, sparse: bool = False) -> str:
 
     Args:
         code: what a reader copies.
-        language: `bash` or `python`.
+        language: `bash`, `python`, or `text`, which has no colours.
         sparse: only comments get a colour. Colours weigh more than the code itself.
     """
     safe = terminal.plain(terminal.clean(code))[:LARGEST]
-    spans = {"bash": _bash, "python": _python}[language](safe, _SPARSE if sparse else _CLASSES)
+    spans = _COLOURED[language](safe, _SPARSE if sparse else _CLASSES)
     return (
         f'<div class="language-{language} highlight"><pre tabindex="0"><code>{"".join(spans)}\n'
         "</code></pre></div>"
     )
+
+
+def _text(code: str, classes: Set[str]) -> Iterator[str]:
+    yield html.escape(code, quote=False)
 
 
 def _python(code: str, classes: Set[str]) -> Iterator[str]:
@@ -86,3 +90,6 @@ def _name(kind: Any) -> str:
 @cache
 def _lexer() -> Any:
     return BashLexer()
+
+
+_COLOURED = {"bash": _bash, "python": _python, "text": _text}

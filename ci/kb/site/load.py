@@ -75,6 +75,7 @@ def _view(
         if host not in ran_on
     ]
     hosts_in_order = ordered(results)
+    files = _texts(root, notebook)
     return NotebookView(
         path=path,
         kind=notebook.kind,
@@ -87,6 +88,7 @@ def _view(
         cells=tuple(cells.read(notebook.content)),
         hosts=hosts_in_order,
         beside=tuple(map(str, notebook.beside)),
+        files=files,
         digest=digest(
             path,
             (root / path).read_bytes(),
@@ -97,8 +99,21 @@ def _view(
             ),
             *(f"{host.name} {host.skipped}" for host in hosts_in_order),
             *(repr(by_claim[claim]) for claim in notebook.settles),
+            *(part for pair in files.items() for part in pair),
         ),
     )
+
+
+def _texts(root: Path, notebook: catalog.Notebook) -> dict[str, str]:
+    """The files beside a notebook that are text, by path from its directory."""
+    found = {}
+    for path in notebook.beside:
+        content = (root / path).read_bytes()
+        try:
+            found[str(path.relative_to(notebook.path.parent))] = content.decode("utf-8")
+        except ValueError:  # a program; or a file of another directory, which cells do not name
+            continue
+    return found
 
 
 def _stage(run: Run, notebook: catalog.Notebook, *, older: bool) -> StageRun:

@@ -142,6 +142,8 @@ class NotebookView:
     cells: tuple[Cell, ...]
     hosts: tuple[HostResult, ...]
     beside: tuple[str, ...]
+    files: Mapping[str, str]
+    """The text of those beside it, by path as its cells name it."""
     digest: str
 
     @property

@@ -29,6 +29,38 @@ STATUS = {
     "never": "Never run",
 }
 
+# What it means for a reader that a stage failed.
+MEANING = {
+    "plan": (
+        "Asking what would change did not run through, or changed something itself."
+        " Read every step before you run one."
+    ),
+    "apply": (
+        "The steps stopped there: what comes after that cell has not been shown to work on such a"
+        " host. Do not apply it to one that matters before this passes again."
+    ),
+    "again": (
+        "The steps work once; a second apply changed something, or failed. After a run that was cut"
+        " off, do not count on a second one to finish it: roll back first."
+    ),
+    "rollback": (
+        "The way back is not whole: what it leaves behind is listed below. Keep a backup of your"
+        " own before you apply."
+    ),
+    "broken": (
+        "A check let through what it is there to stop, or left something behind. Look yourself for"
+        " what the preflight checks ask."
+    ),
+    "run": (
+        "The notebook stopped there, or saw something else than what is on record. No verdict of"
+        " that cell or of those below it is backed by this run."
+    ),
+    "flip": (
+        "A verdict stayed the same in a world where it must not. It proves nothing until that is"
+        " mended."
+    ),
+}
+
 
 class Templates:
     """Renders the templates of this package, every value escaped.
@@ -53,6 +85,7 @@ class Templates:
             seconds=seconds,
             area=titles.__getitem__,
             label=stages.label,
+            meaning=lambda stage: MEANING.get(stage, "Its result is not to be relied on."),
         )
         self._environment.globals.update(STATUS=STATUS, command=command, repository=repository)
         self._environment.tests["secret"] = is_secret
