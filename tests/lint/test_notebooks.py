@@ -16,6 +16,7 @@ from kb.proof.format import canonical
 from kb.proof.lint.rules import (
     AREA_RULES,
     RULES,
+    answer_comes_first,
     found_by_what_people_type,
     identity,
     short_title,
@@ -177,6 +178,15 @@ def edit_no_use(cells: list[dict]) -> None:
     named(cells, "verify-message")["source"] += ['. "$KB_HERE/a-used.sh"']
 
 
+def edit_answer(cells: list[dict]) -> None:
+    cells.remove(named(cells, "answer"))
+
+
+def edit_cure(cells: list[dict]) -> None:
+    text = "".join(named(cells, "answer")["source"]).replace("```bash", "```text")
+    named(cells, "answer")["source"] = text
+
+
 def named(cells: list[dict], identity: str) -> dict:
     return next(cell for cell in cells if cell["id"] == identity)
 
@@ -187,6 +197,8 @@ def named(cells: list[dict], identity: str) -> dict:
         ("title_and_summary", edit_title, "must begin with `# Title`"),
         ("title_and_summary", edit_summary, "title and one paragraph"),
         ("sections_in_order", edit_section, "Checks"),
+        ("answer_comes_first", edit_answer, "the second cell must have the id `answer`"),
+        ("answer_comes_first", edit_cure, "`## What to do` lacks ```bash"),
         ("setup_cell", edit_setup, "exactly `%load_ext kb`"),
         ("parameters_cell", edit_mode, "plan changes nothing by default"),
         ("parameters_cell", edit_no_parameters, "must be tagged `parameters`"),
@@ -227,6 +239,24 @@ def test_every_rule_is_shown_to_fail() -> None:
     shown = {case[0] for case in test_each_rule_can_fail.pytestmark[0].args[1]}
     shown |= {"identity", "found_by_what_people_type", "short_title"}  # below: not of the cells
     assert shown == {rule.__name__ for rule in RULES}
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("## In short\n\nProse.", "has 0 points: say the answer in one to three"),
+        ("## In short\n\n- [It is so](#a1-gone).", "links to #a1-gone, which no cell here settles"),
+        ("## In short\n\n- It is so.", "names no claim: link to one by #ID"),
+    ],
+)
+def test_a_notebook_begins_with_its_answer(answer: str, says: str, tmp_path: Path) -> None:
+    content = json.loads((ROOT / TEMPLATES["notebooks"]).read_text(encoding="utf-8"))
+    named(content["cells"], "answer")["source"] = answer
+    look = named(content["cells"], "os-release")
+    look["source"] = 'settle("a1-here", confirmed=same(1, 1))'
+    notebook = Notebook(tmp_path, Path("notebooks/area/name.ipynb"), content)
+    problems = list(answer_comes_first(notebook))
+    assert any(says in problem for problem in problems), problems
 
 
 def test_a_notebook_must_say_what_it_is() -> None:

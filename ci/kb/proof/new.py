@@ -41,6 +41,9 @@ def create(root: Path, name: str) -> Path:
     notebook["cells"][0]["source"] = [
         line.replace("TITLE", _title(stem)) for line in notebook["cells"][0]["source"]
     ]
+    for cell in notebook["cells"]:
+        named = f"{kind}/area/name.ipynb"
+        cell["source"] = [line.replace(named, str(path)) for line in cell["source"]]
     notebook["metadata"]["kb"]["identity"] = str(path.with_suffix(""))
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     (root / path).write_text(canonical(json.dumps(notebook)), encoding="utf-8")

@@ -25,6 +25,7 @@ BUDGET = 60_000  # characters of prose, code and outputs on one page; from there
 # ends of outputs are shown
 ANSWER = "answer"  # id of the cell that says what to do, or what a notebook has found
 CODE = 20_000  # characters of code on one page, above which it is coloured sparsely
+MUCH = 28_000  # characters of code on one page, above which helpers are links to their files
 _OTHER = 4_000  # characters of an output that is a click away
 _SHORT = 1_000  # characters of an output once the budget is spent
 
@@ -39,6 +40,9 @@ _HIDDEN = ("setup", "parameters", "injected", "raw", "markdown")
 _ATTACHMENT = re.compile(r"attachment:([\w.%() -]+?)(?=[)\s\"'])")
 # Jupyter names the anchor of a heading by its words, MkDocs by its words in lower case.
 _FRAGMENT = re.compile(r"(\]\((?:[^()#\s]+\.ipynb)?)#([^()\s]+)\)")
+# Pages written by hand lie in docs/, and at the root of the site.
+_BY_HAND = re.compile(r"(\]\((?:\.\./)+)docs/(?=[^()\s]+\.md[)#])")
+_CLAIM = re.compile(r"\[((?:`[^`]*`|[^`\[\]])+)\]\(#([a-z0-9-]+)\)")
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
 
 
@@ -109,6 +113,7 @@ class BodyBuilder:
         code += sum(len(helper.code) for helper in told)
         self.spent = code + prose
         self.sparse = code > CODE
+        self.much = code > MUCH
         self._told: set[str] = set()  # anchors of the helpers that stand on the page by now
 
     def build(self) -> Body:
@@ -149,7 +154,19 @@ class BodyBuilder:
                     kept = self._store(picture, _SUFFIXES[mime])
                     urls[name] = posixpath.relpath(kept, posixpath.dirname(self.view.path))
         source = _ATTACHMENT.sub(lambda found: urls.get(found[1], found[0]), cell.source)
+        source = _BY_HAND.sub(r"\1", source)
+        if cell.id == ANSWER:
+            source = _CLAIM.sub(self._judged, source)
         return _FRAGMENT.sub(lambda found: f"{found[1]}#{_slug(found[2])})", source)
+
+    def _judged(self, found: re.Match[str]) -> str:
+        """A link to a claim of this notebook: its verdict on record, then a link to its cell."""
+        claim = self.claims.get(found[2])
+        settled = [one for one in claim.settled if one.notebook is self.view] if claim else []
+        if not claim or not settled:
+            return found[0]
+        mark = self.templates.render("mark.html", verdict=claim.claim.verdict)
+        return f"{mark} [{found[1]}](#cell-{settled[0].cell})"
 
     def _is_before_answer(self, number: int) -> bool:
         """Whether what a reader came for is still to follow, which comes before what ran where."""
@@ -191,6 +208,7 @@ class BodyBuilder:
             labelled=runbook,
             folded=cell.kind in _PROOFS if runbook else _only_prepares(cell, first),
             code_title=f"{cell.code.count(chr(10)) + 1} lines that later cells use",
+            files="" if not self.much else self.link(posixpath.dirname(self.view.path) + "/"),
             helpers=[(helper, self._helper(helper)) for helper in self.called[cell.id]],
         )
         texts = [cell.caption, cell.code, first.output.text if first else "", *failures]
@@ -226,8 +244,8 @@ class BodyBuilder:
         return highlight.block(cell.code, cell.language, sparse=self.sparse)
 
     def _helper(self, helper: helpers.Helper) -> str:
-        """Its code, the first time that a cell calls it; a link leads there from later ones."""
-        if helper.anchor in self._told:
+        """Its code, the first time that a cell calls it; from later ones a link leads there."""
+        if self.much or helper.anchor in self._told:
             return ""
         self._told.add(helper.anchor)
         return highlight.block(helper.code, helper.language, sparse=True)
@@ -256,8 +274,8 @@ class BodyBuilder:
             expected=expected(view.claim, host) if view else (),
             verdict=verdict if verdict in VERDICTS else "unsettled",
             saw=_deciding_lines([str(line)[:1000] for line in saw[:20]], verdict)
-            if isinstance(saw, list)
-            else [],
+            if isinstance(saw, list) and self.spent < BUDGET
+            else [],  # the claim's page has them
             link=self.link,
         )
 

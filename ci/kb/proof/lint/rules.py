@@ -14,6 +14,7 @@ from kb.proof.tables import TableError
 from kb.runtime.record import source
 
 RUNBOOK_SECTIONS = (
+    "What to do",
     "Before you start",
     "Parameters",
     "Preflight",
@@ -39,7 +40,7 @@ HAN = re.compile("[\u4e00-\u9fff]")
 SHORT_TITLE = 40  # characters; what fits beside the page on one line or two
 
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)")  # in Markdown, to a file
-
+CLAIM_LINK = re.compile(r"\]\(#([^()\s]+)\)")  # in Markdown, to a claim of this notebook
 
 Cell = dict[str, Any]
 Rule = Callable[[Notebook], Iterator[str]]
@@ -115,8 +116,31 @@ def sections_in_order(notebook: Notebook) -> Iterator[str]:
             f"the sections must be {', '.join(RUNBOOK_SECTIONS)}, in this order;"
             f" they are {', '.join(headings)}"
         )
-    if notebook.kind == "notebooks" and headings[:1] != ["Before you start"]:
-        yield "the first section must be `## Before you start`"
+    if notebook.kind == "notebooks" and headings[:2] != ["In short", "Before you start"]:
+        yield "the first sections must be `## In short` and `## Before you start`"
+
+
+def answer_comes_first(notebook: Notebook) -> Iterator[str]:
+    """What somebody came for, before anything else: the page shows it on its first screen."""
+    cell = notebook.cells[1]
+    if cell["id"] != "answer":
+        yield "the second cell must have the id `answer` and say what to do, or what was found"
+        return
+    text = source(cell)
+    if notebook.kind == "runbooks":
+        for part in ("**You see**", "**Do**", "```bash\n", "**It worked if**"):
+            if part not in text:
+                yield f"`## What to do` lacks {part.strip()}: say symptom, cure to copy, proof"
+        return
+    points = re.findall(r"(?m)^- ", text)
+    if not 1 <= len(points) <= 3:
+        yield f"`## In short` has {len(points)} points: say the answer in one to three"
+    named = CLAIM_LINK.findall(text)
+    for claim in named:
+        if claim not in notebook.settles:
+            yield f"`## In short` links to #{claim}, which no cell here settles"
+    if notebook.settles and not named:
+        yield "`## In short` names no claim: link to one by #ID, and the page shows its verdict"
 
 
 def setup_cell(notebook: Notebook) -> Iterator[str]:
@@ -323,6 +347,7 @@ RULES: tuple[Rule, ...] = (
     found_by_what_people_type,
     short_title,
     sections_in_order,
+    answer_comes_first,
     setup_cell,
     parameters_cell,
     no_raw_shell,
