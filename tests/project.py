@@ -120,18 +120,19 @@ class Project:
     def environment(self, **more: str) -> dict[str, str]:
         return {**os.environ, "NOBLE_RUNBOOKS_STATE": str(self.state), **more}
 
-    def start(self, *command: str, **env: str) -> subprocess.Popen[str]:
-        """A command of the virtual environment, started in the root."""
-        return subprocess.Popen(
-            [str(BIN / command[0]), *command[1:]],
-            cwd=self.root,
-            env=self.environment(**env),
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def start(self, *command: str, given: str = os.devnull, **env: str) -> subprocess.Popen[str]:
+        """A command of the virtual environment, started in the root; a file is ``given`` to it."""
+        with (self.root / given).open() as file:
+            return subprocess.Popen(
+                [str(BIN / command[0]), *command[1:]],
+                cwd=self.root,
+                env=self.environment(**env),
+                stdin=file,
+                start_new_session=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
 
     def run(self, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
         """A command of the virtual environment, run to its end in the root."""

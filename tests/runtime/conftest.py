@@ -16,6 +16,7 @@ def make(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Make:
     """Makes the kernel of a new run; the one before has ended, unless they run at once."""
+    monkeypatch.chdir(tmp_path)  # a checkout may be somebody else's
     monkeypatch.setenv("KB_NOTEBOOK", "area/name")
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])

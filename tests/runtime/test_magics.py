@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cells import Make
-from kb.runtime import magics
+from kb.runtime import magics, undo
 from project import tree
 
 
@@ -24,6 +26,7 @@ def step(world: Path, body: str) -> str:
     return f"%%apply Change two files\n{declared}\n{body}"
 
 
+RESTORE = "%%rollback Put everything back\nkb-restore"
 CHANGE = "mkdir -p new; echo mine >conf; echo new >new/file; echo changed: two files"
 
 
@@ -299,6 +302,69 @@ def test_a_service_is_rolled_back_alone(make: Make, world: Path) -> None:
     )
     assert at("rollback", "shop") == f"changed: removed {world}/shop.conf\n"
     assert (world / "a/b.conf").exists()
+
+
+def test_a_rollback_that_finds_nothing_names_what_is_applied(
+    make: Make, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make("apply").run(step(world, f"rm {world}/conf"))
+    monkeypatch.setenv("KB_NOTEBOOK", "area/other")
+    with pytest.raises(magics.StepError) as refused:
+        make("rollback").run(RESTORE)
+    assert str(refused.value) == (
+        "area/other has not been applied here, so there is nothing to roll back; applied are"
+        " area/name: roll back one of those with its own notebook (nothing has been changed)"
+    )
+    monkeypatch.setenv("KB_NOTEBOOK", "area/name")
+    cells = make("rollback")
+    cells.run(RESTORE)
+    assert (world / "conf").exists()
+    assert cells.run(RESTORE).startswith("nothing to put back")  # a second cell of the same run
+    assert make("rollback").run(RESTORE).startswith("nothing to put back")  # nothing is applied
+
+
+@pytest.mark.parametrize("visible", [True, False])
+def test_a_rollback_of_what_somebody_else_applied(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: bool
+) -> None:
+    roots = tmp_path / "roots"
+    (roots / "area/name").mkdir(parents=True)
+    monkeypatch.setattr(undo, "ROOTS_STATE", roots)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    says = f"area/name has been applied by root, and what it was is in {roots}/area/name"
+    if not visible:
+        says = f"area/name may have been applied by root, whose {roots} you cannot see"
+
+        def hidden(path: Path) -> Any:
+            raise PermissionError
+
+        monkeypatch.setattr(Path, "lstat", hidden)
+    cells = make("rollback")
+    monkeypatch.delenv("NOBLE_RUNBOOKS_STATE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    with pytest.raises(magics.StepError) as refused:
+        cells.run(RESTORE)
+    assert str(refused.value) == f"{says}: roll it back as root (nothing has been changed)"
+
+
+@pytest.mark.parametrize("mode", ["apply", "rollback"])
+def test_a_working_directory_of_others_is_refused(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    monkeypatch.chdir(shared)
+    with pytest.raises(magics.StepError) as refused:
+        make(mode).run("%%preflight --rollback x\necho hello")
+    assert str(refused.value) == (
+        f"it was started in {shared}, and others may put files there ({shared}, which anyone may"
+        " write to): change to a directory of your own, such as your home, or set"
+        f" NOBLE_RUNBOOKS_TRUST={shared} if you trust them (nothing has been changed)"
+    )
+    assert make("plan").run("%%preflight x\necho hello") == "hello\n"
+    monkeypatch.setenv("NOBLE_RUNBOOKS_TRUST", str(shared))
+    assert make(mode).run("%%preflight --rollback x\necho hello") == "hello\n"
 
 
 def test_without_a_mode_there_is_no_runbook(make: Make) -> None:

@@ -138,7 +138,7 @@ BROKEN_OUT = f'" + str({PWN}) + "'
     ],
 )
 @pytest.mark.parametrize(
-    ("option", "more"), [("-f", ()), ("-y", ("-l", "R")), ("-b", ("--prepare-only",))]
+    ("option", "more"), [("-f", ()), ("-y", ("-l", "python")), ("-b", ("--report-mode",))]
 )
 def test_what_is_passed_does_not_run_and_is_written_nowhere(
     project: Project, given: dict[str, int] | str, says: str, option: str, more: tuple[str, ...]
@@ -187,10 +187,69 @@ def test_what_cannot_be_read_is_one_sentence(
     assert said.endswith("(nothing has been changed)")
 
 
-def test_an_unknown_kernel(project: Project) -> None:
-    project.add("runbooks/area/name.ipynb", runbook())
-    done = project.papermill("runbooks/area/name.ipynb", "--kernel", "none")
-    assert error(done) == "there is no kernel `none` here: leave out --kernel"
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--kernel", "none"), "there is no kernel `none` here: leave out --kernel"),
+        (("--language", "R"), "this notebook is Python, not R: leave out --language"),
+        (("--engine", "nbclient"), "this notebook has an engine of its own: leave out --engine"),
+        (("--engine", "none"), "No engine named 'none' found"),
+        (("--prepare-only",), "--prepare-only writes parameters that nobody has checked, and"),
+    ],
+)
+def test_an_option_that_is_not_for_our_notebooks(
+    project: Project, arguments: tuple[str, ...], says: str
+) -> None:
+    project.add("runbooks/area/name.ipynb", runbook(parameters=SERVICE))
+    done = project.papermill("runbooks/area/name.ipynb", *arguments, "-p", "api_token", "hunter2")
+    said = error(done)
+    assert said.startswith(says)
+    assert not (project.root / "out.ipynb").exists()
+    assert "hunter2" not in done.stderr + done.stdout
+
+
+SPEAKING = """\
+import sys, time
+from IPython.display import display
+print("out with", api_token)
+print("err with", api_token, file=sys.stderr)
+display({"text/plain": f"shown with {api_token}"}, raw=True)
+while True:
+    time.sleep(0.1)
+"""
+
+
+def test_the_options_that_say_what_runs(project: Project) -> None:
+    """What a cell says comes while it runs, masked; it is stopped when its time is up."""
+    path = "runbooks/area/name.ipynb"
+    project.add(path, runbook(code("speak", SPEAKING), parameters=SERVICE))
+    options = ("--log-output", "--stdout-file", "said", "--stderr-file", "wrong")
+    options += ("--execution-timeout", "20", "--autosave-cell-every", "1", "--start-timeout", "90")
+    token = ("-p", "api_token", "hunter2")
+    with project.start("papermill", path, "out.ipynb", *options, *token) as process:
+        said = project.root / "said"
+        wait_for(lambda: said.exists() and "shown with" in said.read_text())
+        assert process.stderr is not None
+        assert "out with ***\n" in [process.stderr.readline() for _ in range(5)]
+        wait_for(lambda: "shown with" in (project.root / "out.ipynb").read_text(), within=10)
+        saved = project.executed()
+        assert saved["metadata"]["kb_run"]["error"]["message"] == "the run has not come to its end"
+        assert process.poll() is None
+        _, rest = process.communicate(timeout=60)
+    assert "Error: the cell took longer than 20 s and was stopped (cell `speak`)" in rest
+    assert said.read_text() == "out with ***\nshown with ***\n"
+    assert (project.root / "wrong").read_text() == "err with ***\n"
+    assert "hunter2" not in rest + (project.root / "out.ipynb").read_text()
+
+
+def test_a_terminal_that_wants_to_hear_nothing(project: Project) -> None:
+    project.add("runbooks/area/name.ipynb", runbook(code("say", "%%observe x\necho hello")))
+    options = ("--no-progress-bar", "--log-level", "ERROR", "--log-output", "--report-mode")
+    done = project.papermill("runbooks/area/name.ipynb", *options)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    executed = project.executed()
+    assert outputs(executed)["say"] == "hello\n"
+    assert executed["cells"][1]["metadata"]["jupyter"] == {"source_hidden": True}
 
 
 def test_a_record_is_as_private_as_it_is_meant(project: Project) -> None:
@@ -252,6 +311,7 @@ def test_a_kill_in_the_middle_of_apply(
         if victim == "papermill":  # nobody is left to end the kernel; here the test is
             os.kill(int(kernel), signal.SIGKILL)
     stop.unlink()
+    assert project.executed()["metadata"]["kb_run"]["result"] == "failed"
     if victim == "kernel":
         assert "Error: the kernel died (cell `change`)" in said
     if victim == "bash":
@@ -334,11 +394,145 @@ def test_a_run_that_fails_says_which_command(project: Project) -> None:
     assert executed["metadata"]["kb_run"]["result"] == "failed"
 
 
-def test_an_output_that_cannot_be_written(project: Project) -> None:
-    project.add("runbooks/area/name.ipynb", runbook(code("say", "%%observe x\necho hello")))
+FAILING = '%%apply Change\n# changes: $prefix/etc/conf\necho new >"$prefix/etc/conf"\nfalse'
+
+
+def test_a_record_that_cannot_be_written_stops_it_before_anything_changes(
+    project: Project, world: Path
+) -> None:
+    project.add("runbooks/area/name.ipynb", runbook(code("x", FAILING), parameters=PREFIX))
     (project.root / "out.ipynb").mkdir()
-    done = project.papermill("runbooks/area/name.ipynb")
-    assert error(done) == "out.ipynb could not be written: Is a directory"
+    apply = ("-p", "mode", "apply", "-p", "prefix", str(world))
+    said = error(project.papermill("runbooks/area/name.ipynb", *apply))
+    assert said == "out.ipynb could not be written: Is a directory (nothing has been changed)"
+    done = project.run("papermill", "runbooks/area/name.ipynb", "abs://nowhere/x.ipynb", *apply)
+    said = error(done)
+    assert said.startswith("abs://nowhere/x.ipynb could not be written: ")
+    assert said.endswith("(nothing has been changed)")
+    assert (world / "etc/conf").read_text() == "original\n"
+
+
+def test_a_failed_run_leaves_its_record_where_a_passed_one_would(
+    project: Project, world: Path
+) -> None:
+    path = "runbooks/area/name.ipynb"
+    project.add(path, runbook(code("x", FAILING), parameters=PREFIX))
+    apply = ("-p", "mode", "apply", "-p", "prefix", str(world))
+
+    def failed(*command: str) -> tuple[str, str]:
+        done = project.run("papermill", *command, *apply)
+        said = error(done)
+        assert said.startswith('apply "Change" failed: line 3, `false`, exited with status 1')
+        return said.rpartition("; ")[2], done.stdout
+
+    where, written = failed(path, "-")
+    assert where == "what ran is on standard output"
+    assert json.loads(written)["metadata"]["kb_run"]["result"] == "failed"
+
+    where, _ = failed(path, "out.ipynb", "--no-request-save-on-cell-execute")
+    assert where == "what ran is in out.ipynb"
+    assert project.executed()["metadata"]["kb_run"]["result"] == "failed"
+
+    (project.root / "elsewhere").mkdir()
+    where, _ = failed(path, "there.ipynb", "--cwd", "elsewhere")
+    assert where == "what ran is in there.ipynb"
+    assert statuses(project.executed("there.ipynb"))["x"] == "failed"
+
+
+def test_a_record_that_is_lost_at_the_end_is_kept_elsewhere(project: Project) -> None:
+    """Its address took it, if at all, before: in mode plan that is not tried."""
+    project.add("runbooks/area/name.ipynb", runbook(code("say", "%%observe x\necho hello")))
+    temporary = project.root / "tmp"
+    temporary.mkdir()
+    command = ("papermill", "runbooks/area/name.ipynb", "abs://nowhere/x.ipynb")
+    said = error(project.run(*command, TMPDIR=str(temporary)))
+    [kept] = temporary.glob("*.ipynb")
+    assert said.startswith("the run has passed, but abs://nowhere/x.ipynb could not be written: ")
+    assert said.endswith(f"; what ran is in {kept}")
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert outputs(json.loads(kept.read_text()))["say"] == "hello\n"
+
+
+def test_an_output_that_is_no_plain_file(project: Project) -> None:
+    path = "runbooks/area/name.ipynb"
+    project.add(path, runbook(code("say", "%%observe x\necho hello")))
+    os.mkfifo(project.root / "pipe")
+    (project.root / "link.ipynb").symlink_to("target.ipynb")
+    with subprocess.Popen(["cat", project.root / "pipe"], stdout=subprocess.PIPE) as reader:
+        assert project.run("papermill", path, "pipe").returncode == 0
+        written, _ = reader.communicate(timeout=30)
+    assert outputs(json.loads(written))["say"] == "hello\n"
+    assert (project.root / "pipe").is_fifo()
+    for _ in range(2):
+        assert project.run("papermill", path, "link.ipynb").returncode == 0
+        assert (project.root / "link.ipynb").is_symlink()
+        assert outputs(project.executed("target.ipynb"))["say"] == "hello\n"
+        (project.root / "target.ipynb").chmod(0o640)
+    assert (project.root / "target.ipynb").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_program_gets_the_notebook_back(project: Project) -> None:
+    project.add("runbooks/area/name.ipynb", runbook(code("say", "%%observe x\necho hello")))
+    call = "papermill.execute_notebook('runbooks/area/name.ipynb', None, progress_bar=False)"
+    done = project.run("python", "-c", f"import papermill\nprint({call}.cells[-1].outputs)")
+    assert "hello" in done.stdout, done.stderr
+
+
+def test_a_rollback_wherever_the_notebook_lies(project: Project, world: Path) -> None:
+    path = "books/area/mini.ipynb"
+    nb = changing()
+    nb.metadata["kb"]["identity"] = "runbooks/area/mini"
+    notebook_file = project.add(path, nb)
+    project.write("copy/of/it.ipynb", notebook_file.read_text())
+    (project.root / "elsewhere").mkdir()
+    before = tree(world)
+    prefix = ("-p", "prefix", str(world), "-p", "mode")
+    for command in (
+        (path, "rollback.ipynb", "--cwd", "elsewhere"),
+        ("apply.ipynb", "rollback.ipynb"),
+        ("-", "rollback.ipynb"),
+        ("copy/of/it.ipynb", "rollback.ipynb"),
+    ):
+        applied = project.run("papermill", path, "apply.ipynb", *prefix, "apply")
+        assert applied.returncode == 0, applied.stderr
+        assert tree(world) != before
+        with project.start("papermill", *command, *prefix, "rollback", given=path) as process:
+            _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+        assert tree(world) == before
+
+
+def test_files_that_a_notebook_needs_beside_it(project: Project) -> None:
+    """They are beside it, wherever it is told to work; a copy without them is refused."""
+    cell = '%%observe x\n. "$KB_HERE/name/lib.sh"'
+    nb = runbook(code("use", cell), identity="runbooks/area/name")
+    project.add("runbooks/area/name.ipynb", nb)
+    project.add("copy.ipynb", nb)
+    project.write("runbooks/area/name/lib.sh", "echo from the library")
+    (project.root / "elsewhere").mkdir()
+    done = project.papermill("runbooks/area/name.ipynb", "--cwd", "elsewhere")
+    assert done.returncode == 0, done.stderr
+    assert outputs(project.executed())["use"] == "from the library\n"
+    assert error(project.papermill("copy.ipynb")) == (
+        f"name/lib.sh, which this notebook needs beside it, is not in {project.root}: run it where"
+        " it lies in its checkout, or copy that there (nothing has been changed)"
+    )
+
+
+def test_what_lies_around_is_neither_run_nor_left(project: Project, world: Path) -> None:
+    project.add("runbooks/area/name.ipynb", changing())
+    away = project.root / "away"
+    away.mkdir()
+    (project.root / "home").mkdir()
+    for name in ("json", "hashlib", "IPython", "yaml"):
+        (away / f"{name}.py").write_text(f"open('{project.root}/pwned', 'w')\n1 / 0\n")
+    home = {"HOME": str(project.root / "home")}
+    for mode in ("plan", "apply", "rollback"):
+        options = ("--cwd", "away", "-p", "prefix", str(world), "-p", "mode", mode)
+        done = project.papermill("runbooks/area/name.ipynb", *options, **home)
+        assert done.returncode == 0, done.stderr
+    assert not (project.root / "pwned").exists()
+    assert list((project.root / "home").iterdir()) == []
 
 
 def test_a_notebook_that_is_not_ours_runs_as_ever(project: Project) -> None:

@@ -186,11 +186,35 @@ def test_the_callers_bash_env_is_not_read(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_temporary_files_are_private_and_wiped(tmp_path: Path) -> None:
-    done = shell.run('f=$(mktemp); echo "$f"; stat -c %a "$TMPDIR/.."', scratch=tmp_path)
-    file, mode = done.output.split()
-    assert Path(file).is_relative_to(tmp_path)
+    script = 'f=$(mktemp); echo "$f" | rev; stat -c %a "$TMPDIR/.."'
+    file, mode = shell.run(script, scratch=tmp_path).output.split()
+    assert Path(file[::-1]).is_relative_to(tmp_path)
     assert mode == "700"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scratch_paths_reach_no_reader() -> None:
+    said: list[str] = []
+    script = 'true\nnosuchcommand || true\necho "see $TMPDIR/log"\nbash -c nosuch || true'
+    done = shell.run(script, emit=said.append)
+    assert done.output == "".join(said)
+    assert done.output.splitlines() == [
+        "line 2: nosuchcommand: command not found",
+        "see $TMPDIR/log",
+        "bash: line 1: nosuch: command not found",
+    ]
+
+
+def test_a_persons_locale_and_directory_change_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    monkeypatch.setenv("LANGUAGE", "de")
+    (tmp_path / "json.py").write_text("print('taken from the working directory')")
+    script = 'locale; echo "${EPOCHREALTIME//[0-9]/}"; python3 -c "import json"'
+    *locale, point = shell.run(script, cwd=tmp_path).output.split()
+    assert point == "."
+    assert {"LC_ALL=C.UTF-8", "LANGUAGE="} <= set(locale)
 
 
 def test_what_outlives_the_script_leaves_nothing_either(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import datetime
 import itertools
 import math
@@ -31,7 +32,10 @@ DEFAULT_TIMEOUT = 1800.0  # seconds, for a run whose notebook does not say
 KERNEL_START = 300  # seconds; an emulated machine on a busy one took more than a minute
 DEFAULT_CELL_TIMEOUT = 600.0
 
+LINE_LIMIT = 64_000  # characters that are passed on although their line has not ended
+
 Progress = Callable[[str, float], object]  # what happens now, seconds since the start
+Heard = Callable[[str, str], object]  # which stream, and the lines that a cell has printed
 
 
 @dataclass
@@ -103,7 +107,10 @@ class _Client(NotebookClient):
         self.account = outcome
         self.progress = progress
         self.save: Callable[[], object] = lambda: None
+        self.heard: Heard = lambda stream, text: None
         self.hidden: Sequence[str] = ()
+        self.running: Any = None  # the cell that runs now
+        self.unended: dict[str, str] = {}  # by stream, the line that a cell has begun
         self.begun = time.monotonic()
         self.interrupted = False
         self.late = False  # whether the whole run took too long
@@ -147,6 +154,7 @@ class _Client(NotebookClient):
         if title := _title(cell.source):
             self.progress(title, before - self.begun)
         row["status"] = "failed"  # until a reply says otherwise
+        self.running = cell
         try:
             done = await super().async_execute_cell(cell, cell_index, *args, **kw)
             row["status"] = "passed"
@@ -158,11 +166,52 @@ class _Client(NotebookClient):
             raise
         finally:
             row["duration"] = round(time.monotonic() - before, 3)
-            _join_streams(cell)
-            redact.clean_outputs(cell, self.hidden)  # a secret may have come in two messages
-            _cap(cell)
+            self.running = None
+            self._tidy(cell)
+            self._hear_the_rest()
             self.save()
         return done
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        """Store what a kernel sends, and pass it on while the cell runs."""
+        output = super().process_message(msg, cell, cell_index)
+        content = msg["content"]
+        if msg["msg_type"] == "stream":
+            self._hear(content["name"], content["text"])
+        elif msg["msg_type"] in ("display_data", "execute_result"):
+            self._hear("stdout", content["data"].get("text/plain", "") + "\n")
+        return output
+
+    def _hear(self, stream: str, text: str) -> None:
+        """Pass whole lines on: a secret may come in two messages, but never in two lines."""
+        whole, newline, rest = (self.unended.get(stream, "") + text).rpartition("\n")
+        if len(rest) > LINE_LIMIT:
+            whole, newline, rest = whole + newline + rest, "\n", ""
+        self.unended[stream] = rest
+        if newline:
+            self.heard(stream, redact.clean(whole + newline, self.hidden))
+
+    def _hear_the_rest(self) -> None:
+        for stream in [stream for stream, rest in self.unended.items() if rest]:
+            self._hear(stream, "\n")
+
+    def _tidy(self, cell: Any) -> None:
+        _join_streams(cell)
+        redact.clean_outputs(cell, self.hidden)  # a secret may have come in two messages
+        _cap(cell)
+
+    def save_now(self) -> None:
+        """Save while a cell runs, which goes on adding to its own outputs."""
+        cell = self.running
+        if cell is None:
+            return
+        outputs = cell.outputs
+        cell.outputs = copy.deepcopy(outputs)
+        try:
+            self._tidy(cell)
+            self.save()
+        finally:
+            cell.outputs = outputs
 
     def _sentence(self, error: BaseException) -> str:
         if self.interrupted:
@@ -190,6 +239,10 @@ def run(
     why_dead: Callable[[], str] = lambda: "the kernel died",
     hidden: Sequence[str] = (),
     outcome: Outcome | None = None,
+    heard: Heard = lambda stream, text: None,
+    cell_timeout: float | None = None,
+    start_timeout: float = KERNEL_START,
+    save_every: float = 0,
 ) -> Outcome:
     """Execute ``nb`` in place with a kernel that ``manager`` starts, and return the outcome.
 
@@ -197,11 +250,16 @@ def run(
     after each cell. ``disposable``: the kernel's host is thrown away, so the kernel is not asked to
     leave. ``why_dead`` says what a host knows about a kernel that died. ``hidden`` are secrets that
     no output may keep. ``outcome``, where given, is filled in as the run goes on, so that whoever
-    interrupts it knows how far it came.
+    interrupts it knows how far it came. ``heard`` gets what cells print while they run, whole lines
+    at a time. ``cell_timeout`` stands in for the notebook's own. With ``save_every`` seconds,
+    ``save`` is called while a cell runs, too.
     """
     limits = nb.metadata.get("kb", {})
     total = float(limits.get("timeout", DEFAULT_TIMEOUT))
     outcome = outcome or Outcome()
+    for cell in nb.cells:
+        if cell.cell_type == "code":  # of a record that is run again
+            cell.update(outputs=[], execution_count=None)
     outcome.cells = [
         {"id": cell.id, "status": "not run", "duration": 0.0}
         for cell in nb.cells
@@ -214,16 +272,18 @@ def run(
         outcome,
         progress,
         km=manager,
-        timeout=math.ceil(limits.get("cell_timeout", DEFAULT_CELL_TIMEOUT)),  # 0 would be none
-        startup_timeout=KERNEL_START,
+        # 0 would be none
+        timeout=math.ceil(cell_timeout or limits.get("cell_timeout", DEFAULT_CELL_TIMEOUT)),
+        startup_timeout=math.ceil(start_timeout),
         shutdown_kernel="immediate" if disposable else "graceful",
         record_timing=False,
     )
     client.save = lambda: save(outcome)
+    client.heard = heard
     client.hidden = hidden
     before = time.monotonic()
     try:
-        asyncio.run(_execute(client, manager, total, cwd=cwd, env=env))
+        asyncio.run(_execute(client, manager, total, save_every, cwd=cwd, env=env))
     except (CellExecutionError, CellTimeoutError):
         pass  # the account has it
     except asyncio.CancelledError:
@@ -249,24 +309,30 @@ async def _execute(
     client: _Client,
     manager: AsyncKernelManager,
     total: float,
+    save_every: float,
     **start: Any,
 ) -> None:
-    """Run the cells, for ``total`` seconds at most."""
+    """Run the cells, for ``total`` seconds at most, and save every so many."""
 
     async def expire() -> None:
         await asyncio.sleep(total)
         client.late = True
         await ensure_async(manager.shutdown_kernel(now=True))
 
-    timer = asyncio.ensure_future(expire())
+    async def save() -> None:
+        while save_every:
+            await asyncio.sleep(save_every)
+            client.save_now()
+
+    timers = asyncio.gather(expire(), save())
     try:
         await client.async_execute(**{key: value for key, value in start.items() if value})
     except DeadKernelError:
         pass  # the account has it
     finally:
-        timer.cancel()
+        timers.cancel()
         with contextlib.suppress(BaseException):
-            await timer
+            await timers
 
 
 def _title(source: str) -> str:

@@ -22,8 +22,15 @@ from IPython.core.error import InputRejected
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
 from kb.runtime import border, parameters, redact, shell
-from kb.runtime.paths import PathError, declared
-from kb.runtime.undo import NOTES, UndoError, UndoJournal, examine, state_root
+from kb.runtime.paths import TRUST, PathError, declared, locate, shown
+from kb.runtime.undo import (
+    NOTES,
+    UndoError,
+    UndoJournal,
+    applied_by_others,
+    examine,
+    state_root,
+)
 
 CHANGES = "# changes:"
 IN_ROLLBACK = "--rollback"  # before the title of a preflight: it runs in a rollback, too
@@ -105,6 +112,7 @@ class Runbook:
         self.shell = ipython
         self.guard = guard
         self._journal: UndoJournal | None = None
+        self._rolled_back = False  # whether a cell of this run has put everything back
 
     def preflight(self, title: str, body: str) -> None:
         """Modes plan and apply: fails early, changes nothing, says what to do.
@@ -167,24 +175,38 @@ class Runbook:
         """Mode rollback: undoes the steps, newest first."""
         mode = self._mode()
         if mode == "rollback":
-            self._refuse_another_service()
+            self._refuse_another()
             journal = self._locked()
             self._run("rollback", title, body)
             if journal.is_empty():
                 journal.forget()
                 self._journal = None
+                self._rolled_back = True
         else:
             _not_in(mode)
 
-    def _refuse_another_service(self) -> None:
-        """A rollback for a service that has nothing to roll back, where others have."""
-        journal = self._journal or UndoJournal(self._state())
-        if not journal.root.exists() and (others := journal.others()):
-            raise StepError(
+    def _refuse_another(self) -> None:
+        """A rollback that has nothing to roll back, where something else has been applied."""
+        if self._journal is not None or self._rolled_back:
+            return
+        journal = UndoJournal(self._state())
+        if journal.root.exists():
+            return
+        instead = ""
+        if others := journal.others():
+            instead = (
                 f"this runbook has not been applied to {self._values().get(SERVICE)} here;"
                 f" it has been to {', '.join(others)}: pass that as {SERVICE}"
-                " (nothing has been changed)"
             )
+        elif theirs := applied_by_others(journal):
+            instead = f"{journal.label()} {theirs}"
+        elif applied := journal.everything():
+            instead = (
+                f"{journal.label()} has not been applied here, so there is nothing to roll back;"
+                f" applied are {', '.join(applied)}: roll back one of those with its own notebook"
+            )
+        if instead:
+            raise StepError(f"{instead} (nothing has been changed)")
 
     def _mode(self) -> str:
         mode = self._values().get("mode")
@@ -231,6 +253,8 @@ class Runbook:
             return Path(os.devnull)
 
     def _run(self, kind: str, title: str, body: str) -> None:
+        if self._values().get("mode") in ("apply", "rollback"):
+            _refuse_exposed(Path.cwd())
         scratch = started = None
         if self._journal is not None:
             scratch = self._journal.root  # not in /tmp: a kill there would leave it behind
@@ -281,6 +305,16 @@ def changes(body: str, values: dict[str, Any]) -> list[tuple[Path, str]]:
                 raise StepError(f"`{line}` gives {expanded!r}, which is not an absolute path")
             found.append((declared(expanded), what.strip()))
     return found
+
+
+def _refuse_exposed(directory: Path) -> None:
+    """Commands read files of the directory that they run in: a go.mod chooses what `go` runs."""
+    if exposed := locate(directory / "x").exposed:
+        raise StepError(
+            f"it was started in {shown(directory)}, and others may put files there ({exposed}):"
+            " change to a directory of your own, such as your home, or set"
+            f" {TRUST}={exposed.partition(', ')[0]} if you trust them (nothing has been changed)"
+        )
 
 
 def _would(path: Path) -> str:

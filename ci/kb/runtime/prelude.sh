@@ -4,7 +4,7 @@ unset BASH_ENV # scripts that the cell starts are not ours
 
 # Puts back every file that this runbook's steps kept, newest first, exactly as it was.
 kb-restore() {
-  "$KB_PYTHON" -m kb.runtime.undo restore "$KB_STATE" || return # so that the cell's line is reported
+  "$KB_PYTHON" -P -m kb.runtime.undo restore "$KB_STATE" || return # so that the cell's line is reported
 }
 
 # Ends the cell and the run, because nothing more can be done before the host has been started anew.

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -152,16 +153,25 @@ def _git(directory: Path, *arguments: str) -> str:
 def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
     """Write ``text`` to ``path`` by way of a file beside it and a rename.
 
-    The mode is what the umask gives; ``private``: nobody else may read it.
+    A link is followed to its file; what is no file (a device, a pipe) is written to as it is. The
+    mode of a new file is what the umask gives, that of an older one stays; ``private``: nobody
+    else may read it.
 
     Raises OSError (disk full, no permission) with ``path`` as it was before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    mode = 0o600 if private else 0o666
+    before = _mode(path)
+    if before is not None and not stat.S_ISREG(before):
+        path.write_text(text, encoding="utf-8")
+        return
+    path = Path(os.path.realpath(path))
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-    handle = os.open(partial, flags, 0o600 if private else 0o666)
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
+            if before is not None:
+                os.fchmod(handle, stat.S_IMODE(before) & (mode | 0o111))
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -169,3 +179,14 @@ def write_atomically(path: Path, text: str, *, private: bool = False) -> None:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _mode(path: Path) -> int | None:
+    """What ``path``, or what it leads to, is; None: nothing yet.
+
+    The kernel refuses a link that somebody else has put into a directory such as /tmp.
+    """
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return None

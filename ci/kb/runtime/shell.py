@@ -26,6 +26,9 @@ PRELUDE = Path(__file__).with_name("prelude.sh")
 KEPT_OUTPUT = 1_000_000  # characters of one script's output that are passed on
 LINGERING = 2.0  # seconds that processes which outlive their script are waited for
 PR_SET_PDEATHSIG = 1
+# What a person's session, and the directory that it is in, must not change: numbers have a point,
+# tools speak English, and no module is taken from the working directory.
+SAME_EVERYWHERE = {"LC_ALL": "C.UTF-8", "LANGUAGE": "", "PYTHONSAFEPATH": "1"}
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def run(
                 **os.environ,
                 "TERM": "dumb",
                 "NO_COLOR": "1",
+                **SAME_EVERYWHERE,
                 **(env or {}),
                 "TMPDIR": str(temporary),
                 "BASH_ENV": str(PRELUDE),
@@ -139,7 +143,7 @@ def run(
         try:
             if started:
                 started(process.pid)
-            output = _follow(process, timeout, emit)
+            output = _follow(process, timeout, emit, _without(file, temporary))
         except BaseException:
             _end(process)
             raise
@@ -196,6 +200,7 @@ def _follow(
     process: subprocess.Popen[bytes],
     timeout: float | None,
     emit: Callable[[str], object] | None,
+    without: Callable[[str], str],
 ) -> str:
     """Pass the output on line by line until the script has ended, and return it.
 
@@ -206,7 +211,7 @@ def _follow(
     os.set_blocking(process.stdout.fileno(), False)
     decoder = codecs.getincrementaldecoder("utf-8")(errors="backslashreplace")
     deadline = None if timeout is None else time.monotonic() + timeout
-    capped = _Capped(emit)
+    capped = _Capped(emit, without)
     pending = ""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -235,16 +240,26 @@ def _follow(
     return capped.text()
 
 
+def _without(file: Path, temporary: Path) -> Callable[[str], str]:
+    """Takes scratch paths out of whole lines: they mean nothing to a reader, and are gone then.
+
+    Bash begins what it says with the script's path: `line 3: x: command not found` is enough.
+    """
+    return lambda text: text.replace(f"{file}: line ", "line ").replace(str(temporary), "$TMPDIR")
+
+
 class _Capped:
     """Keeps the first and the last half of what is allowed, and says how much is missing."""
 
-    def __init__(self, emit: Callable[[str], object] | None) -> None:
+    def __init__(self, emit: Callable[[str], object] | None, without: Callable[[str], str]) -> None:
         self.emit = emit or (lambda text: None)
+        self.without = without
         self.head = ""
         self.tail = ""
         self.dropped = 0
 
     def add(self, text: str) -> None:
+        text = self.without(text)
         half = KEPT_OUTPUT // 2
         now = text[: half - len(self.head)] if len(self.head) < half else ""
         if now:

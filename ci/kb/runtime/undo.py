@@ -25,6 +25,7 @@ import fcntl
 import hashlib
 import json
 import os
+import pwd
 import secrets
 import shutil
 import stat
@@ -42,6 +43,8 @@ from kb.runtime.paths import PathError, shown
 from kb.runtime.trees import Entry, Manifest, TreeError
 
 NOTES = "notes"
+STATE = "NOBLE_RUNBOOKS_STATE"  # another directory for what is kept
+ROOTS_STATE = Path("/var/lib/noble-runbooks")
 
 VERSION = 2
 BEAT = 1.0  # seconds between two signs of life of a running step
@@ -124,6 +127,16 @@ class UndoJournal:
         """Whether nothing is saved here that has not been put back."""
         return self.restored.exists() or self._read() == ([], [])
 
+    def holds(self) -> bool:
+        """Whether something has been applied that is not rolled back: originals, or notes."""
+        return not self.is_empty() or (self.root / NOTES).exists()
+
+    def everything(self) -> list[str]:
+        """All that has been applied with this state directory, in words, sorted."""
+        places = sorted(self.root.parents[1].glob("*/*"))
+        journals = [UndoJournal(place) for place in places if place.name != "edited"]
+        return [journal.label() for journal in journals if journal.holds()]
+
     def others(self) -> list[str]:
         """The other services on this host that the same runbook has been applied to, sorted."""
         runbook, at, _ = self.root.name.partition("@")
@@ -131,8 +144,7 @@ class UndoJournal:
         return sorted(
             urllib.parse.unquote(place.name.removeprefix(f"{runbook}@"))
             for place in places
-            if place != self.root
-            and (not UndoJournal(place).is_empty() or (place / NOTES).exists())
+            if place != self.root and UndoJournal(place).holds()
         )
 
     def lock(self) -> None:
@@ -731,13 +743,51 @@ def examine(path: Path, root: Path | None = None) -> paths.Place:
 
 def state_root() -> Path:
     """Where originals are kept: below /var/lib for root, else in the user's state directory."""
-    chosen = os.environ.get("NOBLE_RUNBOOKS_STATE")
-    if chosen:
-        return Path(chosen)
+    chosen = os.environ.get(STATE)
+    return Path(chosen) if chosen else _own_state_root()
+
+
+def _own_state_root() -> Path:
     if os.geteuid() == 0:
-        return Path("/var/lib/noble-runbooks")
+        return ROOTS_STATE
     home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
     return Path(home) / "noble-runbooks"
+
+
+def applied_by_others(journal: UndoJournal) -> str:
+    """Where the same runbook has been applied with another state directory, in words; or "".
+
+    By root or by whoever called sudo, or with another ``NOBLE_RUNBOOKS_STATE``.
+    """
+    name = journal.root.relative_to(journal.root.parents[1])
+    for root, whose, advice in _state_roots():
+        place = root / name
+        try:
+            there = place != journal.root and place.lstat() is not None
+        except PermissionError:
+            return f"may have been applied by {whose}, whose {shown(root)} you cannot see: {advice}"
+        except OSError:
+            there = False
+        if there:
+            return f"has been applied by {whose}, and what it was is in {shown(place)}: {advice}"
+    return ""
+
+
+def _state_roots() -> Iterator[tuple[Path, str, str]]:
+    """Where originals may be kept on this host: the place, whose it is, and what to do."""
+    if os.environ.get(STATE):
+        own = "root" if os.geteuid() == 0 else "you"
+        yield _own_state_root(), own, f"roll it back without {STATE}"
+    if os.geteuid() != 0:
+        yield ROOTS_STATE, "root", "roll it back as root"
+    elif user := os.environ.get("SUDO_USER"):
+        with contextlib.suppress(KeyError):
+            home = Path(pwd.getpwnam(user).pw_dir)
+            yield (
+                home / ".local/state/noble-runbooks",
+                user,
+                f"roll it back as {user}, without sudo",
+            )
 
 
 class Lock:

@@ -18,6 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))  # cells run Python with PYTHONSAFEPATH
 import clocks
 import gotrace
 

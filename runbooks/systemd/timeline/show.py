@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # cells run Python with PYTHONSAFEPATH
 import align
 import gotrace
 from align import MS, US, Timeline
