@@ -477,3 +477,22 @@ def test_for_people_it_ends_with_what_to_do(
     assert module("__main__").main(["--driver", "580", str(compiled / "prog")]) == 1
     shown = capsys.readouterr().out
     assert re.search(r"BREAKS +libcudart.so.13: cannot open .*\n +-> it comes with CUDA", shown)
+
+
+def test_the_gate_is_what_runtimes_and_drivers_do(
+    module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few of the pairs that notebooks/cuda/runtime-driver-matrix runs."""
+    place = ROOT / "build/fixtures/cuda-runtimes"
+    subprocess.run([ROOT / "ci/fixtures/cuda-runtimes", place], check=True)
+    monkeypatch.syspath_prepend(str(ROOT / "notebooks/cuda/runtime-driver-matrix"))
+    pairs, rules = importlib.import_module("pairs"), module("rules")
+    asked = ("11.8.89", "12.2.140", "12.9.79", "13.0.48")
+    runtimes = {v: path for v, path in pairs.runtimes(place / "runtimes").items() if v in asked}
+    drivers = pairs.drivers([place / branch for branch in ("470", "535", "550")])
+    for (runtime, driver), said in pairs.all_pairs(runtimes, drivers).items():
+        assert rules.CUDA_OF_BRANCH[rules.version(driver)[0]] == pairs.cuda_of(said)
+        answer = rules.gate(rules.version(runtime), pairs.cuda_of(said))
+        assert pairs.word(runtime, said).startswith(
+            {"yes": "taken", "minor": "minor version", "no": "refused"}[answer]
+        ), (runtime, driver)

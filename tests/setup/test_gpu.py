@@ -1,0 +1,69 @@
+"""ci/evidence/gpu.sh, where there is no card, and with commands that stand in for what it calls."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "ci/evidence/gpu.sh"
+PROGRAMS = ("ptx-only", "other-card", "all-cards")
+
+
+def call(path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [SCRIPT, *map(str, arguments)],
+        env=os.environ | {"PATH": f"{path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def command(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_without_a_card_it_says_so_and_ends_well(tmp_path: Path) -> None:
+    command(tmp_path / "bin/nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9")
+    done = call(tmp_path / "bin", "run", tmp_path, tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("there is no NVIDIA GPU here: ")
+    told = (tmp_path / "out/machine.txt").read_text()
+    assert "NVIDIA-SMI has failed\nnvidia-smi: status 9" in told
+    assert 'NAME="' in told
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["machine.txt"]
+
+
+def test_each_program_and_notebook_runs_whatever_became_of_the_one_before(tmp_path: Path) -> None:
+    """The commands stand in for a card's, so nothing of this is a record."""
+    command(tmp_path / "bin/nvidia-smi", "echo 'GPU 0: none, a test'")
+    command(
+        tmp_path / "bin/ldconfig", "echo '  libcuda.so.1 (libc6,x86-64) => /drivers/libcuda.so.1'"
+    )
+    for name in PROGRAMS:
+        command(tmp_path / f"kit/programs/{name}", f"echo {name} ran; exit 3")
+    site = tmp_path / "site"
+    site.mkdir()
+    (site / "papermill.py").write_text("import sys\nopen(sys.argv[2], 'w').write(sys.argv[-1])\n")
+    with tarfile.open(tmp_path / "kit/site.tar.gz", "w:gz") as archive:
+        archive.add(site, ".")
+    done = call(tmp_path / "bin", "run", tmp_path / "kit", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = (tmp_path / "out/programs.txt").read_text()
+    for name in PROGRAMS:
+        assert f"{name} ran\nstatus 3: " in told
+    assert (tmp_path / "out/runtime-driver-matrix.ipynb").read_text() == "/drivers"
+    assert not (tmp_path / "out/.site").exists()
+
+
+@pytest.mark.parametrize("arguments", [(), ("run",), ("run", "kit"), ("pack",), ("unpack", "kit")])
+def test_how_it_is_called(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = call(tmp_path, *arguments)
+    assert done.returncode == 2
+    assert "ci/evidence/gpu.sh run KIT OUT" in done.stderr
