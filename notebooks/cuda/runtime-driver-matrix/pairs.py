@@ -17,8 +17,7 @@ Version = tuple[int, ...]
 Said = dict[str, dict[str, Any]]
 
 ASK = Path(__file__).with_name("ask.py")
-NONE = "no driver"
-TOO_OLD, NO_DEVICE = 35, 100
+TOO_OLD = 35  # cudaErrorInsufficientDriver
 # NVIDIA's guide: the oldest branch of the driver for each major version of CUDA, "CUDA
 # Compatibility", minor-version compatibility, table 1.
 OLDEST = {11: 450, 12: 525, 13: 580}
@@ -81,7 +80,7 @@ def cuda_of(said: Said) -> Version:
 
 def passes(said: Said) -> bool:
     """Whether the driver was found new enough; whether there is a card comes after that."""
-    return said["cudaGetDeviceCount"]["status"] != TOO_OLD
+    return bool(said["cudaGetDeviceCount"]["status"] != TOO_OLD)
 
 
 def word(runtime: str, said: Said) -> str:
