@@ -114,6 +114,8 @@ class BodyBuilder:
         self.spent = code + prose
         self.sparse = code > CODE
         self.much = code > MUCH
+        self.shown: dict[str, dict[str, Any]] = {}
+        """By cell: the outputs on the page, as a notebook may hold them, and whose they are."""
         self._told: set[str] = set()  # anchors of the helpers that stand on the page by now
 
     def build(self) -> Body:
@@ -196,6 +198,16 @@ class BodyBuilder:
             first, others = shown[0], shown[1:]
         failures = self._failures(cell)
         runbook = self.view.kind == "runbooks"
+        if first:
+            self.shown[cell.id] = {
+                "outputs": first.output.outputs,
+                "run": {
+                    "stage": first.stage.name,
+                    "host": first.host.name,
+                    "status": first.status,
+                    "fails_with": failures,
+                },
+            }
         html = self.templates.render(
             "cell.html",
             cell=cell,

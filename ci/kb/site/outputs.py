@@ -6,9 +6,10 @@ import base64
 import binascii
 import html
 import json
+import re
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import nh3
@@ -40,16 +41,19 @@ _TAGS = (
 _ATTRIBUTES = {"a": {"href"}, "th": {"colspan", "rowspan", "scope"}, "td": {"colspan", "rowspan"}}
 _DROPPED_WHOLE = {"script", "style", "iframe", "object", "template", "noscript", "title", "svg"}
 
+_BLOCK_END = re.compile(r"</(?:p|li|ul|div)>")
+
 Store = Callable[[bytes, str], str]
 """Takes a file's bytes and suffix, keeps them for the site, returns a URL."""
 
 
 @dataclass
 class Rendered:
-    """One or more outputs as HTML, and as text for the search index."""
+    """One or more outputs as HTML, as text to be found by, and as a notebook may hold them."""
 
     html: str = ""
     text: str = ""
+    outputs: list[dict[str, Any]] = field(default_factory=list)
 
 
 def render(
@@ -72,6 +76,7 @@ def render(
     return Rendered(
         html="\n".join(one.html for one in shown if one.html),
         text="\n".join(one.text[:SEARCHED] for one in shown if one.text),
+        outputs=[output for one in shown for output in one.outputs],
     )
 
 
@@ -102,12 +107,27 @@ def _one_line(value: object, longest: int) -> str:
 
 
 def _notice(sentence: str) -> Rendered:
-    return Rendered(html=f'<p class="kb-notice">{html.escape(sentence)}</p>')
+    said = f'<p class="kb-notice">{html.escape(sentence)}</p>'
+    return Rendered(html=said, outputs=[_display({"text/plain": sentence})])
+
+
+def _display(data: dict[str, Any]) -> dict[str, Any]:
+    return {"output_type": "display_data", "metadata": {}, "data": data}
+
+
+def _stream(text: str) -> dict[str, Any]:
+    return {"output_type": "stream", "name": "stdout", "text": text + "\n"}
 
 
 def _block(inner: str) -> str:
     # tabindex: a box that scrolls has to be reachable by keyboard.
     return f'<pre class="kb-out" tabindex="0">{inner}</pre>'
+
+
+def _words(markup: str) -> str:
+    """What a reader sees of HTML of ours, a line for each block of it."""
+    lines = nh3.clean(_BLOCK_END.sub("\n", markup), tags=set()).splitlines()
+    return html.unescape("\n".join(" ".join(line.split()) for line in lines if line.strip()))
 
 
 def _cut(text: str, size: int) -> tuple[str, str, str]:
@@ -184,7 +204,8 @@ class _Renderer:
             return Rendered()
         searched = terminal.plain(text[: 2 * SEARCHED])
         if len(text) <= self.inline:
-            return Rendered(html=_block(terminal.to_html(text)), text=searched)
+            shown = _block(terminal.to_html(text))
+            return Rendered(html=shown, text=searched, outputs=[_stream(text)])
         head, left_out, tail = _cut(text, self.inline)
         cut = len(text) > TEXT_FILE
         file = terminal.plain(text[:TEXT_FILE]) + ("\n[cut here]\n" if cut else "\n")
@@ -196,6 +217,7 @@ class _Renderer:
             + f'<p class="kb-notice">{said} are left out here: <a href="{url}">{which}</a>.</p>'
             + _block(terminal.to_html(tail)),
             text=searched,
+            outputs=[_stream(f"{head}\n[{said} are left out here]\n{tail}")],
         )
 
     def any_text(self, data: dict[str, Any]) -> Rendered:
@@ -209,25 +231,34 @@ class _Renderer:
         sentence = said or _one_line(output.get("ename", ""), 100) or "the cell failed"
         traceback = output.get("traceback") or []
         trace = "\n".join(map(str, traceback)) if isinstance(traceback, list) else str(traceback)
+        kept = {
+            "output_type": "error",
+            "ename": _one_line(output.get("ename", ""), 100),
+            "evalue": sentence,
+            "traceback": terminal.clean(trace[: self.inline]).splitlines(),
+        }
         more = ""
         if _one_line(trace, 10_000).strip() not in ("", sentence.strip()):
             body = self.text(trace).html
             more = f'<details class="kb-more"><summary>Traceback</summary>{body}</details>'
         box = f'<div class="kb-error"><strong>Failed</strong> {html.escape(sentence)}</div>'
-        return Rendered(html=box + more, text=sentence)
+        return Rendered(html=box + more, text=sentence, outputs=[kept])
 
     def settled(self, data: dict[str, Any]) -> Rendered:
         if not isinstance(data[SETTLED], dict):
             return _notice("A verdict that cannot be read.")
         text = _one_line(data.get("text/plain", ""), SEARCHED)
-        return Rendered(html=self.verdict(data[SETTLED]), text=text)
+        shown = self.verdict(data[SETTLED])
+        return Rendered(html=shown, text=text, outputs=[_stream(_words(shown))])
 
     def matrix(self, data: dict[str, Any]) -> Rendered:
         table = matrix_table(data[MATRIX])
         if not table:
             return _notice("A table that cannot be read.")
         text = terminal.plain(terminal.clean(_joined(data.get("text/plain", ""))))
-        return Rendered(html=f'<div class="kb-html" tabindex="0">{table}</div>', text=text)
+        kept = _display({"text/html": table, "text/plain": text})
+        box = f'<div class="kb-html" tabindex="0">{table}</div>'
+        return Rendered(html=box, text=text, outputs=[kept])
 
     def raster(self, data: dict[str, Any]) -> Rendered:
         mime = next(mime for mime in _RASTER if mime in data)
@@ -243,21 +274,24 @@ class _Renderer:
             width, height = struct.unpack(">II", image[16:24])
             if 0 < width < 20_000 and 0 < height < 20_000:
                 size = f' width="{width}" height="{height}"'
-        return self.image(self.store(image, suffix), data, size)
+        encoded = base64.b64encode(image).decode()
+        return self.image(self.store(image, suffix), data, size, {mime: encoded})
 
     def svg(self, data: dict[str, Any]) -> Rendered:
         drawing = svg.clean(_joined(data["image/svg+xml"]))
         if drawing is None:
             return _notice("A drawing (SVG) is not shown: damaged or too large.")
-        return self.image(self.store(drawing, ".svg"), data, "")
+        kept = {"image/svg+xml": drawing.decode()}
+        return self.image(self.store(drawing, ".svg"), data, "", kept)
 
-    def image(self, url: str, data: dict[str, Any], size: str) -> Rendered:
+    def image(self, url: str, data: dict[str, Any], size: str, kept: dict[str, str]) -> Rendered:
         described = _one_line(data.get("text/plain", ""), 200)
         # Python's way of printing an object says nothing of the picture.
         alt = "Picture drawn by this cell" if described[:1] in ("", "<") else described
         return Rendered(
             html=f'<img class="kb-image" src="{html.escape(url)}" alt="{html.escape(alt)}"{size}'
             ' loading="lazy">',
+            outputs=[_display({**kept, "text/plain": alt})],
         )
 
     def html(self, data: dict[str, Any]) -> Rendered:
@@ -275,4 +309,6 @@ class _Renderer:
         text = html.unescape(nh3.clean(safe.replace("<", " <"), tags=set()))
         if not text.strip():
             return Rendered()
-        return Rendered(html=f'<div class="kb-html" tabindex="0">{safe}</div>', text=text)
+        kept = _display({"text/html": safe, "text/plain": text})
+        box = f'<div class="kb-html" tabindex="0">{safe}</div>'
+        return Rendered(html=box, text=text, outputs=[kept])

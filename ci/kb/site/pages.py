@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ from kb.site import search
 from kb.site.body import Body, BodyBuilder
 from kb.site.cache import Cache, digest
 from kb.site.model import ClaimView, NotebookView
+from kb.site.published import compose
 from kb.site.render import Templates
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class NotebookFile(File):
 
 
 class OutputFile(File):
-    """A picture or a long text from an output, kept in the cache."""
+    """A picture or a long text from an output, or a notebook to download, kept in the cache."""
 
     def __init__(self, config: MkDocsConfig, uri: str, kept: Path) -> None:
         super().__init__(
@@ -46,9 +48,12 @@ class OutputFile(File):
 
     def copy_file(self, dirty: bool = False) -> None:
         """Links the file into the site, which is quicker than a copy where there are hundreds."""
+        place = Path(self.abs_dest_path)
+        # Written into, one that is there would be changed in the cache as well.
+        place.unlink(missing_ok=True)
         try:
-            os.link(str(self.abs_src_path), self.abs_dest_path)
-        except OSError:  # the first in its directory, one that is there, another file system
+            os.link(str(self.abs_src_path), place)
+        except OSError:  # the first in its directory, or another file system
             super().copy_file(dirty)
 
 
@@ -163,8 +168,10 @@ class NotebookPage(KeptPage):
                 self.cache.save(self.key, kept)
         self.restore(kept, files)
         self.entries = kept["entries"]
-        for name in kept["files"]:
+        for name in kept["files"].keys() - {kept["download"]}:
             self._publish(name, files, config)
+        offered = f"{self.view.url}{self.view.name}.ipynb"
+        files.append(OutputFile(config, offered, self.cache.files / kept["download"]))
         # The theme's search would go through what it finds here; the plugin puts it in after that.
         self.content, self.shown = "", kept["content"]
 
@@ -178,7 +185,11 @@ class NotebookPage(KeptPage):
             self._publish(name, files, config)
             return OUTPUTS + name
 
-        body = BodyBuilder(self.view, self._claims, self._templates, store, self.link).build()
+        builder = BodyBuilder(self.view, self._claims, self._templates, store, self.link)
+        body = builder.build()
+        content = json.loads(Path(str(self.file.abs_src_path)).read_bytes())
+        download = compose(content, self.view, builder.shown)
+        downloaded = self.cache.keep(download, ".ipynb")
         self.markdown = body.markdown
         kept = super().rendered(config, files)
         prose = kept["content"]
@@ -192,7 +203,8 @@ class NotebookPage(KeptPage):
                 prose,
             ),
             "entries": search.entries(self.url, self.view.title, prose, texts),
-            "files": assets,
+            "files": {**assets, downloaded: len(download)},
+            "download": downloaded,
             "anchors": kept["anchors"] + own_anchors,
         }
 

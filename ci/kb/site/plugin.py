@@ -251,10 +251,6 @@ class SitePlugin(BasePlugin[SiteConfig]):
             inclusion=InclusionLevel.INCLUDED,
         )
         files.append(file)
-        source = str(self.root / view.path)
-        download = _file(config, f"{view.path}.download", abs_src_path=source)
-        download.dest_uri = f"{view.url}{view.name}.ipynb"
-        files.append(download)
         for beside in view.beside:
             if files.get_file_from_path(beside) is None:
                 path = str(self.root / beside)
