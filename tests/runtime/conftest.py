@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from cells import Cells, Make
 from kb.runtime import magics
+from kb.runtime.preview import Preview
 from kb.runtime.undo import UndoJournal
 
 
@@ -22,6 +23,11 @@ def make(
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     monkeypatch.setattr(sys, "displayhook", sys.displayhook)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+
+    def show(self: Preview) -> None:
+        print(self)  # as a kernel's reader sees it
+
+    monkeypatch.setattr(Preview, "show", show)
 
     journals: list[UndoJournal] = []
 

@@ -30,16 +30,6 @@ RESTORE = "%%rollback Put everything back\nkb-restore"
 CHANGE = "mkdir -p new; echo mine >conf; echo new >new/file; echo changed: two files"
 
 
-def test_a_plan_says_what_it_would_do_and_does_nothing(
-    make: Make, world: Path, tmp_path: Path
-) -> None:
-    before = tree(world)
-    said = make("plan").run(step(world, f"cd {world}; {CHANGE}"))
-    assert said == f"would change {world}/conf  (the settings)\nwould create {world}/new/file\n"
-    assert tree(world) == before
-    assert not (tmp_path / "state").exists()
-
-
 @pytest.mark.parametrize(
     ("magic", "runs_in"),
     [
@@ -57,7 +47,9 @@ def test_a_cell_runs_in_its_modes(make: Make, magic: str, runs_in: set[str], mod
     if mode in runs_in:
         assert said == f"it runs in {mode}\n"
     elif (magic, mode) == ("apply", "plan"):
-        assert said == ""
+        assert said.startswith(("as it is already\n  it runs in apply\n", "not rehearsed, since"))
+    elif (magic, mode) == ("rollback", "plan"):
+        assert said.startswith("All steps: nothing would change.\nA rollback would find nothing")
     else:
         assert said == f"(not run in mode {mode})\n"
 
@@ -145,8 +137,8 @@ def test_parameters_are_environment_variables(make: Make) -> None:
 
 def test_changes_expands_parameters_only(make: Make, world: Path) -> None:
     cells = make("plan", f'prefix: str = "{world}"  # x\ngo_version: str = "1.30"  # x')
-    said = cells.run("%%apply x\n# changes: $prefix/go-${go_version}/../go-1  the tools")
-    assert said == f"would create {world}/go-1  (the tools)\n"
+    said = cells.run("%%apply x\n# changes: $prefix/go-${go_version}/../go-1  the tools\nfalse")
+    assert f"may create {world}/go-1  (the tools)\n" in said
     with pytest.raises(magics.StepError, match=r"`# changes: \$HOME/x` uses something that is"):
         cells.run("%%apply x\n# changes: $HOME/x")
     with pytest.raises(magics.StepError, match="'here/x', which is not an absolute path"):

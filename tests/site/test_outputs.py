@@ -6,6 +6,7 @@ import base64
 
 import pytest
 from corpus import SETTLED, display, mime, png, settled, stream
+from kb.runtime import preview
 from kb.runtime.settle import MIME
 from kb.site import outputs, svg
 
@@ -34,6 +35,26 @@ def shelf() -> Shelf:
 
 def test_the_type_of_a_verdict_is_that_of_settle() -> None:
     assert outputs.SETTLED == SETTLED == MIME
+
+
+def test_the_type_of_a_plan_is_that_of_the_preview() -> None:
+    assert outputs.PLAN == preview.MIME
+
+
+def test_a_plan_has_the_colours_of_a_diff(shelf: Shelf) -> None:
+    """Nobody vouches for its lines, nor for what they are said to be."""
+    lines = [["head", "would change /etc/x"], ["at", "@@ -1 +1 @@"], ["del", "-<b>"], ["add", "+a"]]
+    lines += [["", " same"], ["onclick=x", "odd\x1b[31m"]]
+    text = "\n".join(line for _, line in lines)
+    shown = shelf.render(display(**{"text/plain": text, preview.MIME: {"lines": lines}}))
+    assert shown.html == (
+        '<pre class="kb-out" tabindex="0"><span class="ansi-bold">would change /etc/x</span>\n'
+        '<span class="ansi-cyan">@@ -1 +1 @@</span>\n<span class="kb-del">-&lt;b&gt;</span>\n'
+        '<span class="kb-add">+a</span>\n same\nodd</pre>'
+    )
+    assert "would change /etc/x" in shown.text
+    for broken in (None, {}, {"lines": "x"}, {"lines": [["add"]]}):
+        assert "cannot be read" in shelf.render(mime(preview.MIME, broken)).html
 
 
 def test_streams_are_joined_in_order(shelf: Shelf) -> None:

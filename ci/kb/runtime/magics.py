@@ -23,6 +23,7 @@ from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
 from kb.runtime import border, parameters, redact, shell
 from kb.runtime.paths import TRUST, PathError, declared, locate, shown
+from kb.runtime.planning import Planner
 from kb.runtime.undo import (
     NOTES,
     UndoError,
@@ -113,6 +114,7 @@ class Runbook:
         self.guard = guard
         self._journal: UndoJournal | None = None
         self._rolled_back = False  # whether a cell of this run has put everything back
+        self._planner: Planner | None = None
 
     def preflight(self, title: str, body: str) -> None:
         """Modes plan and apply: fails early, changes nothing, says what to do.
@@ -145,12 +147,14 @@ class Runbook:
         mode = self._mode()
         paths = changes(body, self._values())
         if mode == "plan":
-            for path, what in paths:
+            for path, _ in paths:
                 try:
                     examine(path)
                 except (PathError, OSError) as error:
                     raise StepError(f"{error} (nothing has been changed)") from None
-                print(f"{_would(path)} {path}" + (f"  ({what})" if what else ""))
+            journal = self._journal_to_look_at()
+            env = self._environment("apply", journal.root)
+            self._plan().step(title.strip(), body, env, paths, journal.is_edited).show()
         elif mode == "apply":
             journal = self._locked()
             try:
@@ -172,9 +176,19 @@ class Runbook:
             _not_in(mode)
 
     def rollback(self, title: str, body: str) -> None:
-        """Mode rollback: undoes the steps, newest first."""
+        """Mode rollback: undoes the steps, newest first. Mode plan: what that would do now."""
         mode = self._mode()
-        if mode == "rollback":
+        if mode == "plan":
+            plan, journal = self._plan(), self._journal_to_look_at()
+            print(f"All steps: {plan.totals()}.")
+            if journal.is_empty() and not (journal.root / NOTES).exists():
+                print("A rollback would find nothing to put back: this has not been applied here.")
+            else:
+                print("A rollback of what has been applied here:")
+                env = self._environment("rollback", journal.root)
+                plan.rollback(title.strip(), body, env).show()
+            plan.close()
+        elif mode == "rollback":
             self._refuse_another()
             journal = self._locked()
             self._run("rollback", title, body)
@@ -184,6 +198,18 @@ class Runbook:
                 self._rolled_back = True
         else:
             _not_in(mode)
+
+    def _journal_to_look_at(self) -> UndoJournal:
+        """What has been applied; of a runbook that is not known by name, nothing."""
+        try:
+            return UndoJournal(self._state())
+        except StepError:
+            return UndoJournal(state_root() / "unknown" / "unknown")
+
+    def _plan(self) -> Planner:
+        if self._planner is None:
+            self._planner = Planner(state_root())
+        return self._planner
 
     def _refuse_another(self) -> None:
         """A rollback that has nothing to roll back, where something else has been applied."""
@@ -252,6 +278,16 @@ class Runbook:
         except StepError:  # so nothing can have been applied
             return Path(os.devnull)
 
+    def _environment(self, mode: str, state: Path | None) -> dict[str, str]:
+        """What a cell finds in its environment: the parameters, and what the helpers need."""
+        return {
+            **parameters.as_environment(self._values()),
+            "KB_MODE": mode,
+            "KB_HERE": os.environ.get("KB_HERE") or str(Path.cwd()),
+            "KB_STATE": str(state or ""),
+            "KB_NOTES": str(self._notes()),
+        }
+
     def _run(self, kind: str, title: str, body: str) -> None:
         if self._values().get("mode") in ("apply", "rollback"):
             _refuse_exposed(Path.cwd())
@@ -263,16 +299,10 @@ class Runbook:
             def started(session: int) -> None:
                 running.write_text(json.dumps(_session(session)), encoding="utf-8")
 
-        here = os.environ.get("KB_HERE") or str(Path.cwd())
+        mode = str(self._values().get("mode", ""))
         done = shell.run(
             body,
-            env={
-                **parameters.as_environment(self._values()),
-                "KB_MODE": str(self._values().get("mode", "")),
-                "KB_HERE": here,
-                "KB_STATE": str(self._journal.root) if self._journal else "",
-                "KB_NOTES": str(self._notes()),
-            },
+            env=self._environment(mode, self._journal.root if self._journal else None),
             emit=_write,
             scratch=scratch,
             started=started,
@@ -315,10 +345,6 @@ def _refuse_exposed(directory: Path) -> None:
             " change to a directory of your own, such as your home, or set"
             f" {TRUST}={exposed.partition(', ')[0]} if you trust them (nothing has been changed)"
         )
-
-
-def _would(path: Path) -> str:
-    return "would change" if os.path.lexists(path) else "would create"
 
 
 def _not_in(mode: str) -> None:

@@ -19,6 +19,10 @@ PROTOCOL = ("execution_state", "status", "name")  # words of the protocol itself
 SHORTEST = 3  # a secret of one or two characters would mask half of every text
 SHORTEST_CODED = 8  # and so would a short piece of Base64 or hexadecimal, in pictures too
 IN_URL = re.compile(r"\w+://[^\s/@:]*:([^\s/@]+)@")  # a proxy's password
+# A setting in a file: its name and the sign between; and its value, in quotes or not.
+SETTING = re.compile(r"""(?<![\w.-])([A-Za-z][\w.-]*)["']?[ \t]*[:=][ \t]*""")
+SETTING_VALUE = re.compile(r"""(?:(?:Bearer|Basic)[ ])?(?:"[^"\n]*"|'[^'\n]*'|[^\s"',;]+)""")
+PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----\n)[^-]*(\n-----END)")
 # How bash, Python, Go and JSON write what they do not print as it is.
 ESCAPED = {
     "\a": "a", "\b": "b", "\t": "t", "\n": "n", "\v": "v", "\f": "f", "\r": "r", "\x1b": "[eE]"
@@ -109,6 +113,25 @@ def _character(character: str) -> str:
         "\n": ["\r\n"],
     }.get(character, [])
     return rf"(?:\\*(?i:{'|'.join(sorted(ways, key=len, reverse=True))}))"
+
+
+def mask_named(text: str) -> str:
+    """``text`` of a file, with the value masked of each setting whose name is a secret's.
+
+    A plan shows files that nobody has passed as parameters: no list knows what is secret in them.
+    """
+    text = IN_URL.sub(lambda found: found[0].replace(f":{found[1]}@", f":{MASK}@"), text)
+    text = PRIVATE_KEY.sub(rf"\1{MASK}\2", text)
+    parts, end = [], 0
+    while found := SETTING.search(text, end):
+        parts.append(text[end : found.end()])
+        end = found.end()
+        name = re.sub(r"[.-]", "_", found[1])
+        value = SETTING_VALUE.match(text, end)
+        if value and (is_secret(name) or name.lower() == "authorization"):
+            parts.append(MASK)
+            end = value.end()
+    return "".join([*parts, text[end:]])
 
 
 def clean_outputs(cell: Any, hidden: Iterable[str]) -> None:

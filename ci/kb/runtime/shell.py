@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -102,12 +102,14 @@ def run(
     emit: Callable[[str], object] | None = None,
     scratch: Path | None = None,
     started: Callable[[int], object] | None = None,
+    within: Sequence[str] = (),
 ) -> Completed:
     """Run ``script`` as a file under strict bash.
 
     ``env`` is added to the environment; ``emit`` gets the output while it comes, whole lines at a
     time; ``scratch`` is the directory to make TMPDIR in; ``started`` gets the process's id, which
-    is also its session's. Output beyond :data:`KEPT_OUTPUT` characters is dropped from the middle.
+    is also its session's; ``within`` is a command that runs bash in a place of its own. Output
+    beyond :data:`KEPT_OUTPUT` characters is dropped from the middle.
     """
     with _workspace(scratch) as work:
         file = work / "cell.sh"
@@ -119,7 +121,7 @@ def run(
         temporary.mkdir()
         before = time.monotonic()
         process = subprocess.Popen(
-            [*STRICT, str(file)],
+            [*within, *STRICT, str(file)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -138,7 +140,7 @@ def run(
                 "KB_PYTHON": sys.executable,
             },
             start_new_session=True,  # so that a timeout ends its children, too
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call, which takes no lock
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - one call, which takes no lock
         )
         try:
             if started:
@@ -164,8 +166,8 @@ def _workspace(scratch: Path | None) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _die_with_parent() -> None:
-    # A kernel that is killed must not leave a script behind that goes on changing the host.
+def die_with_parent() -> None:
+    """Called in a child: a kernel that is killed must not leave a script behind that goes on."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -349,6 +349,12 @@ class UndoJournal:
 
         return {rel for rel, entry in have.items() if not is_ours(rel, entry)}
 
+    def is_edited(self, path: Path) -> bool:
+        """Whether a person has edited ``path`` since a step wrote it, as far as can be told."""
+        place = paths.locate(path).path
+        known = [original for original in self.originals() if _place(original) == place]
+        return any(self._edits(original, self._now(original)) for original in known)
+
     def _was(self, original: Original) -> Manifest:
         """What the path was, as far as that can be told."""
         try:

@@ -20,6 +20,7 @@ from kb.site import svg
 # Spelt out: the kernel's side of the package would be imported at every build of the site.
 SETTLED = "application/vnd.noble-runbooks.settled+json"
 MATRIX = "application/vnd.noble-runbooks.matrix+json"
+PLAN = "application/vnd.noble-runbooks.plan+json"
 
 INLINE = 16_000  # characters of one text output on a page
 SEARCHED = 4_000  # characters of one output in the search index
@@ -33,6 +34,15 @@ _RASTER = {
     "image/gif": (b"GIF8", ".gif"),
 }
 _TEXT = ("text/plain", "text/markdown", "text/latex", "application/json")
+
+# What the lines of a plan are, and how they are shown.
+_PLAN = {
+    "head": "ansi-bold",
+    "add": "kb-add",
+    "del": "kb-del",
+    "at": "ansi-cyan",
+    "note": "ansi-faint",
+}
 
 _TAGS = (
     "a abbr b blockquote br caption code col colgroup dd del div dl dt em hr i ins kbd li mark ol p"
@@ -187,6 +197,7 @@ class _Renderer:
         renderers: dict[str, Callable[[dict[str, Any]], Rendered]] = {
             SETTLED: self.settled,
             MATRIX: self.matrix,
+            PLAN: self.plan,
             **dict.fromkeys(_RASTER, self.raster),
             "image/svg+xml": self.svg,
             "text/html": self.html,
@@ -259,6 +270,23 @@ class _Renderer:
         kept = _display({"text/html": table, "text/plain": text})
         box = f'<div class="kb-html" tabindex="0">{table}</div>'
         return Rendered(html=box, text=text, outputs=[kept])
+
+    def plan(self, data: dict[str, Any]) -> Rendered:
+        """What a step would do: its diffs in the colours of a diff."""
+        lines = data[PLAN].get("lines") if isinstance(data[PLAN], dict) else None
+        if not isinstance(lines, list) or not all(
+            isinstance(line, list) and len(line) == 2 for line in lines
+        ):
+            return _notice("A plan that cannot be read.")
+        shown = []
+        for kind, text in lines:
+            safe = html.escape(_one_line(text, 2000), quote=False)
+            name = _PLAN.get(str(kind))
+            shown.append(f'<span class="{name}">{safe}</span>' if name and safe else safe)
+        if not lines or sum(map(len, shown)) > self.inline:
+            return self.text(_joined(data.get("text/plain", "")))
+        text = terminal.plain(terminal.clean(_joined(data.get("text/plain", ""))))
+        return Rendered(html=_block("\n".join(shown)), text=text)
 
     def raster(self, data: dict[str, Any]) -> Rendered:
         mime = next(mime for mime in _RASTER if mime in data)
