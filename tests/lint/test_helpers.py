@@ -93,6 +93,17 @@ def test_go_is_vetted(name: str, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize(
+    "module",
+    sorted(
+        {str(m) for m in MODULES for p in GO if p.name.endswith("_test.go") and p.is_relative_to(m)}
+    ),
+)
+def test_go_tests_pass(module: str) -> None:
+    done = go(Path(module), "go", "test", "./...")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def is_python(path: Path) -> bool:
     with (ROOT / path).open("rb") as file:
         return path.suffix == ".py" or bool(re.match(rb"#!.*\bpython3?\b", file.readline()))

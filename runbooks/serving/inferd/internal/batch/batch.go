@@ -1,0 +1,290 @@
+// Package batch puts requests together that wait for the same model, and refuses those that would
+// have to wait too long.
+package batch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"noble-runbooks/inferd/internal/model"
+	"noble-runbooks/inferd/internal/oip"
+)
+
+var (
+	// ErrFull is the answer to a request for which there is no room in the queue.
+	ErrFull = errors.New("the queue is full")
+	// ErrClosed is the answer once the batcher is being closed.
+	ErrClosed = errors.New("the model is being taken down")
+	// ErrRows is the answer to a request that is larger than the largest batch.
+	ErrRows = errors.New("too many rows")
+)
+
+// Options say how much is put together and how much may wait.
+type Options struct {
+	// Rows is the largest batch, at least 1.
+	Rows int
+	// Delay is how long the first request of a batch waits for others.
+	Delay time.Duration
+	// Queue is how many requests may wait, at least 1.
+	Queue int
+	// Workers is how many batches run at a time, at least 1.
+	Workers int
+}
+
+// Watcher hears what the batcher does. Its methods must not block.
+type Watcher interface {
+	Waited(time.Duration)
+	Ran(rows int, took time.Duration)
+}
+
+// Batcher owns the queue of one model.
+type Batcher struct {
+	model   model.Model
+	options Options
+	watcher Watcher
+	queue   chan *job
+	workers sync.WaitGroup
+
+	mu     sync.RWMutex // held for reading while a job is put into the queue, for writing to close it
+	closed bool
+}
+
+type job struct {
+	ctx    context.Context
+	inputs []oip.Tensor
+	rows   int
+	since  time.Time
+	done   chan answer // has room for the one answer, so that a worker never waits for a client
+}
+
+type answer struct {
+	outputs []oip.Tensor
+	err     error
+}
+
+// New starts the workers. Close ends them.
+func New(m model.Model, options Options, watcher Watcher) *Batcher {
+	if !m.Signature().Batches() {
+		options.Rows = 1
+	}
+	b := &Batcher{model: m, options: options, watcher: watcher, queue: make(chan *job, options.Queue)}
+	for range options.Workers {
+		b.workers.Go(b.work)
+	}
+	return b
+}
+
+// Waiting is how many requests are in the queue.
+func (b *Batcher) Waiting() int { return len(b.queue) }
+
+// Run runs the model on the inputs, which must have passed [model.Signature.Arrange], together with
+// what others ask meanwhile. It returns when there is an answer or ctx ends; a request whose ctx has
+// ended before its batch begins is not run.
+func (b *Batcher) Run(ctx context.Context, inputs []oip.Tensor) ([]oip.Tensor, error) {
+	j := &job{ctx: ctx, inputs: inputs, rows: 1, since: time.Now(), done: make(chan answer, 1)}
+	if b.model.Signature().Batches() {
+		if rows := inputs[0].Shape[0]; rows > int64(b.options.Rows) {
+			return nil, fmt.Errorf("%w: the request has %d, a batch at most %d", ErrRows, rows, b.options.Rows)
+		}
+		j.rows = int(inputs[0].Shape[0])
+	}
+	if err := b.put(j); err != nil {
+		return nil, err
+	}
+	select {
+	case a := <-j.done:
+		return a.outputs, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (b *Batcher) put(j *job) error {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if b.closed {
+		return ErrClosed
+	}
+	select {
+	case b.queue <- j:
+		return nil
+	default:
+		return ErrFull
+	}
+}
+
+// Close takes no more requests, lets those that wait be answered, and returns when the last one is.
+func (b *Batcher) Close() {
+	b.mu.Lock()
+	if !b.closed {
+		b.closed = true
+		close(b.queue)
+	}
+	b.mu.Unlock()
+	b.workers.Wait()
+}
+
+func (b *Batcher) work() {
+	var next *job // taken from the queue, and of no use for the batch that was being gathered
+	for {
+		if next == nil {
+			var open bool
+			if next, open = <-b.queue; !open {
+				return
+			}
+		}
+		var batch []*job
+		batch, next = b.gather(next)
+		if len(batch) > 0 {
+			b.run(batch)
+		}
+	}
+}
+
+// gather waits for jobs that can run with first. It also returns the one that could not, if any.
+func (b *Batcher) gather(first *job) (batch []*job, next *job) {
+	rows := 0
+	add := func(j *job) {
+		b.watcher.Waited(time.Since(j.since))
+		if j.ctx.Err() == nil {
+			batch, rows = append(batch, j), rows+j.rows
+		}
+	}
+	add(first)
+	if rows >= b.options.Rows {
+		return batch, nil
+	}
+	timer := time.NewTimer(b.options.Delay)
+	defer timer.Stop()
+	for rows < b.options.Rows {
+		j, ok := b.await(timer)
+		switch {
+		case !ok:
+			return batch, nil
+		case len(batch) > 0 && !fits(batch[0], j, b.options.Rows-rows):
+			return batch, j
+		}
+		add(j)
+	}
+	return batch, nil
+}
+
+// await returns the next job, or false when there is none before the timer. What waits already is
+// taken even if there is no time left.
+func (b *Batcher) await(timer *time.Timer) (*job, bool) {
+	select {
+	case j, open := <-b.queue:
+		return j, open
+	default:
+	}
+	select {
+	case j, open := <-b.queue:
+		return j, open
+	case <-timer.C:
+		return nil, false
+	}
+}
+
+// fits says whether other can run in one batch with first, in which there is room for so many rows.
+func fits(first, other *job, room int) bool {
+	return other.rows <= room && slices.EqualFunc(first.inputs, other.inputs,
+		func(a, b oip.Tensor) bool { return slices.Equal(a.Shape[1:], b.Shape[1:]) })
+}
+
+// run runs a batch and tells each job its part.
+func (b *Batcher) run(batch []*job) {
+	ctx, cancel := together(batch)
+	defer cancel()
+	inputs, rows := join(batch)
+	began := time.Now()
+	outputs, err := b.model.Run(ctx, inputs)
+	b.watcher.Ran(rows, time.Since(began))
+	if err == nil && len(batch) > 1 {
+		err = divisible(outputs, rows)
+	}
+	from := 0
+	for _, j := range batch {
+		if err != nil {
+			j.done <- answer{err: err}
+			continue
+		}
+		part := outputs
+		if len(batch) > 1 {
+			part = cut(outputs, from, from+j.rows, rows)
+		}
+		from += j.rows
+		j.done <- answer{outputs: part}
+	}
+}
+
+// together is a context that ends when the last of the jobs' contexts has.
+func together(batch []*job) (context.Context, context.CancelFunc) {
+	if len(batch) == 1 {
+		return batch[0].ctx, func() {}
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(batch[0].ctx))
+	var left sync.WaitGroup
+	left.Add(len(batch))
+	stops := make([]func() bool, len(batch))
+	for index, j := range batch {
+		stops[index] = context.AfterFunc(j.ctx, left.Done)
+	}
+	go func() { left.Wait(); cancel() }()
+	return ctx, func() {
+		for _, stop := range stops {
+			if stop() {
+				left.Done() // it never will by itself
+			}
+		}
+	}
+}
+
+// join puts the inputs of several jobs one below the other; a single job's are taken as they are.
+func join(batch []*job) (inputs []oip.Tensor, rows int) {
+	if len(batch) == 1 {
+		return batch[0].inputs, batch[0].rows
+	}
+	for _, j := range batch {
+		rows += j.rows
+	}
+	inputs = make([]oip.Tensor, len(batch[0].inputs))
+	for index, first := range batch[0].inputs {
+		joined := first
+		joined.Shape = slices.Clone(first.Shape)
+		joined.Shape[0] = int64(rows)
+		joined.Raw = make([]byte, 0, len(first.Raw)/batch[0].rows*rows)
+		for _, j := range batch {
+			joined.Raw = append(joined.Raw, j.inputs[index].Raw...)
+		}
+		inputs[index] = joined
+	}
+	return inputs, rows
+}
+
+// divisible fails if a model that should answer row by row did not.
+func divisible(outputs []oip.Tensor, rows int) error {
+	for _, output := range outputs {
+		if len(output.Shape) == 0 || output.Shape[0] != int64(rows) {
+			return fmt.Errorf("the model answered %d rows with output %q of shape %v",
+				rows, output.Name, output.Shape)
+		}
+	}
+	return nil
+}
+
+// cut returns the rows [from, to) of each output.
+func cut(outputs []oip.Tensor, from, to, rows int) []oip.Tensor {
+	part := make([]oip.Tensor, len(outputs))
+	for index, output := range outputs {
+		row := len(output.Raw) / rows
+		part[index] = output
+		part[index].Shape = slices.Clone(output.Shape)
+		part[index].Shape[0] = int64(to - from)
+		part[index].Raw = output.Raw[from*row : to*row : to*row]
+	}
+	return part
+}
