@@ -459,3 +459,28 @@ def test_a_diff_of_two_records_is_in_one_block(project: Project, sessions: list[
         assert content["metadata"].pop("kb_run")["duration"] == seconds
         texts.append(content)
     assert texts[0] == texts[1]
+
+
+class Rebooting(Session):
+    """The same, and it can be started anew."""
+
+    reboots = 0
+
+    def reboot(self) -> None:
+        self.reboots += 1
+
+
+def test_what_a_step_did_before_a_reboot_is_in_the_record(
+    project: Project, sessions: list[Any]
+) -> None:
+    def does(nb: Any, outcome: Outcome, session: Any) -> None:
+        outcome.error = None if session.reboots else {"message": "to prove it", "wants": "reboot"}
+        step = next(cell for cell in nb.cells if cell.id == "step")
+        step.outputs = [] if session.reboots else [v4.new_output("stream", text="changed: x\n")]
+
+    sessions.append(Rebooting(does))
+    assert lived(project).run("apply", "key").passed
+    run = stored(project, RUNBOOK, "apply").metadata
+    assert run["reboots"] == 1
+    assert [o["text"] for o in run["before_reboot"]["step"]] == ["changed: x\n"]
+    assert set(run["before_reboot"]) == {"step"}

@@ -123,6 +123,30 @@ def test_a_wrong_number_is_named_and_not_passed(page: Page, url: str) -> None:
     assert command(page).startswith("# workers:")
 
 
+def test_fields_are_whole_and_the_command_is_in_sight_while_they_change(
+    page: Page, url: str
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 600})
+    page.goto(url + page_of(RUNBOOK))
+    field = page.get_by_label("go_version")
+    field.fill("AF_UNIX AF_INET AF_INET6")
+    assert field.evaluate("field => field.scrollWidth <= field.clientWidth")
+    assert field.evaluate("field => getComputedStyle(field).borderTopStyle") == "solid"
+    expect(page.locator("form.kb-command code[aria-live]")).to_be_in_viewport()
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator(".kb-state")).to_be_in_viewport()
+    expect(page.locator(".kb-state")).to_contain_text("Passed")
+    expect(page.locator(".kb-state time")).to_be_visible()
+
+
+def test_proofs_are_folded_and_an_address_opens_one(page: Page, url: str) -> None:
+    page.goto(url + page_of(RUNBOOK))
+    expect(page.locator("#cell-download pre").first).to_be_visible()
+    expect(page.locator("#cell-verify pre").first).to_be_hidden()
+    page.goto(url + page_of(RUNBOOK) + "#cell-verify")
+    expect(page.locator("#cell-verify pre").first).to_be_visible()
+
+
 def test_copying_a_cell_gives_the_bash_alone(
     context: BrowserContext, page: Page, url: str, site: Path
 ) -> None:

@@ -20,6 +20,7 @@ from kb.site import plugin
 from kb.site.plugin import VisibleFiles
 
 ROOT = Path(__file__).parents[2]
+A = "notebooks/go/a.ipynb"
 
 
 def html(root: Path, path: str) -> str:
@@ -125,6 +126,55 @@ def test_a_cell_shows_the_run_that_tells_most_of_it(project: Project) -> None:
     assert "rollback on debian-13" in cell(page, "rollback")
     assert "When this check fails" in cell(page, "preflight-space")
     assert "/usr is full: make room" in cell(page, "preflight-space")
+
+
+def test_a_step_shows_what_it_did_before_a_reboot(empty: Project) -> None:
+    cells = [text("title", "# A\n\nB."), code("step", "%%apply It is raised\nraise")]
+    empty.notebook("runbooks/go/a.ipynb", cells)
+    printed = {"step": [stream("changed: raised\n")]}
+    empty.run("runbooks/go/a.ipynb", {}, stage="apply", before_reboot=printed)
+    assert mkdocs(empty.root).returncode == 0
+    step = words(cell(html(empty.root, "runbooks/go/a.ipynb"), "step"))
+    assert "changed: raised" in step and "no output" not in step
+
+
+def test_a_failed_page_says_at_its_top_what_failed_and_what_that_means(empty: Project) -> None:
+    cells = [text("title", "# A\n\nB."), text("answer", "## What to do\n\nThis.")]
+    empty.notebook("runbooks/go/a.ipynb", [*cells, code("step", "%%apply It is raised\nraise")])
+    empty.run("runbooks/go/a.ipynb", {}, stage="apply", failed=("step", "no room"))
+    assert mkdocs(empty.root).returncode == 0
+    top = words(html(empty.root, "runbooks/go/a.ipynb").split("What to do")[-2].split("<h1")[-1])
+    assert "Failed on debian-13 22 Nov 2026" in top
+    assert "Apply failed on debian-13, in cell step : no room" in top
+    assert "What that means The steps stopped there" in top
+
+
+def test_the_answer_of_a_notebook_has_the_verdicts_on_record(empty: Project) -> None:
+    small(empty)
+    answer = "## In short\n\n- [It is `so`](#a1-x): yes.\n- See [how](../../docs/run.md)."
+    cells = [text("title", "# A\n\nB."), text("answer", answer), *empty.cells[A][1:]]
+    empty.notebook(A, cells)
+    empty.claims("a1", claim("a1-x", verdict="refuted"))
+    assert mkdocs(empty.root).returncode == 0
+    page = html(empty.root, A)
+    [point] = re.findall(r"<li>(.*?): yes", page)
+    assert words(point) == "refuted It is so"
+    assert 'href="#cell-look"' in point and 'href="../../../run/"' in page
+
+
+def test_what_a_cell_calls_is_folded_out_once(empty: Project) -> None:
+    source = '. "$KB_HERE/a/lib.sh"\nput x'
+    cells = [code("first", f"%%apply One\n{source}"), code("second", f"%%apply Two\n{source}")]
+    empty.notebook("runbooks/go/a.ipynb", [text("title", "# A\n\nB."), *cells])
+    empty.write("runbooks/go/a/lib.sh", "put() {\n    mv here there\n}\n")
+    assert mkdocs(empty.root).returncode == 0
+    page = html(empty.root, "runbooks/go/a.ipynb")
+    assert "mv here there" in cell(page, "first").split("What <code>put</code> does")[1]
+    assert 'href="#does-lib-sh-put"' in cell(page, "second")
+    assert "mv here there" not in cell(page, "second")
+    empty.write("runbooks/go/a/lib.sh", "put() {\n    cp here there\n}\n")
+    assert mkdocs(empty.root).returncode == 0
+    assert "cp here there" in html(empty.root, "runbooks/go/a.ipynb")
 
 
 def test_cells_that_did_not_run_say_so(project: Project) -> None:

@@ -507,9 +507,19 @@ class Life:
                 or account.details["reboots"] == REBOOTS
             ):
                 return
+            self._keep_steps()
             self.progress("rebooting the host")
             session.reboot()
             account.details["reboots"] += 1
+
+    def _keep_steps(self) -> None:
+        """Keep what the steps printed: run once more after a reboot, they find their work done."""
+        kept = self._account.details.setdefault("before_reboot", {})
+        for cell in self._account.nb.cells:
+            magic = MAGIC.match(cell.source)
+            if magic and magic[1] == "apply":
+                printed = [output for output in cell.outputs if output.output_type != "error"]
+                kept.setdefault(cell.id, []).extend(printed)
 
     def _execute_once(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,15 +119,26 @@ def _texts(root: Path, notebook: catalog.Notebook) -> dict[str, str]:
 
 def _stage(run: Run, notebook: catalog.Notebook, *, older: bool) -> StageRun:
     fresh = not run.is_stale(notebook)
+    # What the steps did; after the reboot they only found it done.
+    before = run.metadata.get("before_reboot")
+    printed = before if isinstance(before, dict) else {}
     return StageRun(
         name=run.stage,
         record={"kb": "", "commit": None, "dirty": False, "state": None, **run.metadata},
-        cells={cell.id: cell for cell in cells.read(run.content)},
+        cells={
+            cell.id: replace(cell, outputs=_whole(printed.get(cell.id)) + _whole(cell.outputs))
+            for cell in cells.read(run.content)
+        },
         fresh=fresh,
         digest=digest(str(fresh), str(run.committed), str(older), run.metadata["seal"]),
         committed=run.committed,
         older=older,
     )
+
+
+def _whole(outputs: object) -> list[dict[str, Any]]:
+    """Outputs as they stand in a record, which nobody vouches for."""
+    return [o for o in outputs if isinstance(o, dict)] if isinstance(outputs, list) else []
 
 
 def _claims(

@@ -108,12 +108,15 @@
     for (let box = target && target.closest("details"); box; box = box.parentElement.closest("details")) {
       box.open = true;
     }
+    const proof = target && target.querySelector(":scope > details.kb-proof");
+    if (proof) proof.open = true;
   }
 
   document.querySelectorAll("form.kb-command").forEach(builder);
   const form = document.getElementById("filter");
   if (form) ledger(form, document.getElementById("ledger"));
   openAround(location.hash);
+  addEventListener("hashchange", () => openAround(location.hash));
   // Paper has no clicks.
   addEventListener("beforeprint", () => {
     document.querySelectorAll("details:not(.kb-row)").forEach((box) => (box.open = true));
