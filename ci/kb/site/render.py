@@ -47,6 +47,10 @@ MEANING = {
         "The way back is not whole: what it leaves behind is listed below. Keep a backup of your"
         " own before you apply."
     ),
+    "killed": (
+        "A run that is cut off in the middle of a step may leave the host neither as it was nor as"
+        " it should be. Apply it where nothing cuts it off, and look at what is listed below."
+    ),
     "broken": (
         "A check let through what it is there to stop, or left something behind. Look yourself for"
         " what the preflight checks ask."
@@ -85,7 +89,7 @@ class Templates:
             seconds=seconds,
             area=titles.__getitem__,
             label=stages.label,
-            meaning=lambda stage: MEANING.get(stage, "Its result is not to be relied on."),
+            meaning=MEANING.__getitem__,
         )
         self._environment.globals.update(STATUS=STATUS, command=command, repository=repository)
         self._environment.tests["secret"] = is_secret
