@@ -5,6 +5,8 @@ ensure_curl() {
     command -v curl >/dev/null || apt_install "curl, for the tests of downloads" curl
 }
 
+is_debian() { (. /etc/os-release && [[ "$ID" == debian ]]); }
+
 # ensure_browser: sets and exports CHROMIUM; empty means the browser that playwright brings.
 ensure_browser() {
     local name
@@ -13,7 +15,7 @@ ensure_browser() {
         if CHROMIUM=$(command -v "$name"); then return; fi
     done
     # On Ubuntu the package chromium-browser is a door to snap, which no container and few servers have.
-    if (. /etc/os-release && [[ "$ID" == debian ]]); then
+    if is_debian; then
         apt_install "Chromium, for the tests of the site" chromium
         CHROMIUM=$(command -v chromium)
         return

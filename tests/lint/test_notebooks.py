@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from golden import Told
 from kb.proof import catalog, lint
 from kb.proof.catalog import Notebook
 from kb.proof.format import canonical
@@ -19,9 +20,11 @@ from kb.proof.lint.rules import (
     answer_comes_first,
     found_by_what_people_type,
     identity,
+    ids_mean_something,
     short_title,
 )
-from kb.proof.lint.shell import check_cells, check_setups
+from kb.proof.lint.shell import check_cells, check_scripts, check_setups
+from kb.proof.tables import TableError
 
 ROOT = Path(__file__).parents[2]
 # What people start from must pass as it stands, so the templates are notebooks to every test.
@@ -102,167 +105,131 @@ def test_an_option_is_no_part_of_an_id() -> None:
     assert '"id": "this-user-may-write"' in canonical(json.dumps(notebook))
 
 
-def edit_title(cells: list[dict]) -> None:
-    cells[0]["source"] = ["## No title"]
-
-
-def edit_summary(cells: list[dict]) -> None:
-    cells[0]["source"] = ["# Title\n", "\n", "One.\n", "\n", "Two."]
-
-
-def edit_section(cells: list[dict]) -> None:
-    named(cells, "verify")["source"] = ["## Checks"]
-
-
-def edit_setup(cells: list[dict]) -> None:
-    named(cells, "setup")["source"] = ["%load_ext kb\n", "import os"]
-
-
-def edit_mode(cells: list[dict]) -> None:
-    named(cells, "parameters")["source"][0] = 'mode: str = "apply"  # plan, apply or rollback\n'
-
-
-def edit_no_parameters(cells: list[dict]) -> None:
-    cells.remove(named(cells, "parameters"))
-
-
-def edit_bang(cells: list[dict]) -> None:
-    named(cells, "rollback")["source"] = ["!rm -rf /etc/noble-example"]
-
-
-def edit_bash_magic(cells: list[dict]) -> None:
-    named(cells, "verify-message")["source"][0] = "%%bash\n"
-
-
-def edit_magic_without_title(cells: list[dict]) -> None:
-    named(cells, "write")["source"][0] = "%%apply\n"
-
-
-def edit_magic_option(cells: list[dict]) -> None:
-    named(cells, "write")["source"][0] = "%%apply --rollback Write the message\n"
-
-
-def edit_magic_misplaced(cells: list[dict]) -> None:
-    named(cells, "write")["source"][0] = "%%verify Write the message\n"
-
-
-def edit_preflight(cells: list[dict]) -> None:
-    named(cells, "write")["source"][0] = "%%preflight Write the message\n"
-
-
-def edit_changes(cells: list[dict]) -> None:
-    del named(cells, "write")["source"][1:3]
-
-
-def edit_length(cells: list[dict]) -> None:
-    named(cells, "write")["source"] += ["\ntrue"] * 50
-
-
-def edit_id(cells: list[dict]) -> None:
-    named(cells, "title")["id"] = "0f3ac91b"
-
-
-def edit_settle(cells: list[dict]) -> None:
-    named(cells, "rollback")["source"] = ['settle("x", confirmed=same(1, 1))']
-
-
-def edit_link(cells: list[dict]) -> None:
-    named(cells, "title")["source"] += ["See [the other](../no-such.ipynb#steps)."]
-
-
-def edit_uses(cells: list[dict]) -> None:
-    named(cells, "verify-message")["source"] += ['. "$KB_HERE/shared.sh"']
-
-
-def edit_no_use(cells: list[dict]) -> None:
-    named(cells, "verify-message")["source"] += ['. "$KB_HERE/a-used.sh"']
-
-
-def edit_answer(cells: list[dict]) -> None:
-    cells.remove(named(cells, "answer"))
-
-
-def edit_cure(cells: list[dict]) -> None:
-    text = "".join(named(cells, "answer")["source"]).replace("```bash", "```text")
-    named(cells, "answer")["source"] = text
-
-
 def named(cells: list[dict], identity: str) -> dict:
     return next(cell for cell in cells if cell["id"] == identity)
 
 
-@pytest.mark.parametrize(
-    ("rule", "edit", "says"),
-    [
-        ("title_and_summary", edit_title, "must begin with `# Title`"),
-        ("title_and_summary", edit_summary, "title and one paragraph"),
-        ("sections_in_order", edit_section, "Checks"),
-        ("answer_comes_first", edit_answer, "the second cell must have the id `answer`"),
-        ("answer_comes_first", edit_cure, "`## What to do` lacks ```bash"),
-        ("setup_cell", edit_setup, "exactly `%load_ext kb`"),
-        ("parameters_cell", edit_mode, "plan changes nothing by default"),
-        ("parameters_cell", edit_no_parameters, "must be tagged `parameters`"),
-        ("no_raw_shell", edit_bang, "`rollback` runs a raw shell"),
-        ("no_raw_shell", edit_bash_magic, "`verify-message` runs a raw shell"),
-        ("known_magics", edit_bash_magic, "`%%bash`, which is no magic of kb"),
-        ("known_magics", edit_magic_without_title, "%%apply needs a title"),
-        ("known_magics", edit_magic_option, "`--rollback` is no option of %%apply"),
-        ("magics_in_their_sections", edit_magic_misplaced, "belongs under `## Verify`"),
-        ("magics_in_their_sections", edit_bang, "no %%rollback cell"),
-        ("preflights_can_fail", edit_preflight, "`write`: no case makes this preflight fail"),
-        ("uses_are_named", edit_uses, 'add "shared.sh" to `uses` in the metadata'),
-        ("uses_are_named", edit_no_use, "`uses` names used.sh, and no cell and no file"),
-        ("changes_are_declared", edit_changes, "`write`: an %%apply cell begins with"),
-        ("short_cells", edit_length, "lines (at most 45)"),
-        ("ids_mean_something", edit_id, "`0f3ac91b` needs an id"),
-        ("verdicts_can_flip", edit_settle, "no case shows that a verdict can change"),
-        (
-            "links_lead_somewhere",
-            edit_link,
-            "`title` links to ../no-such.ipynb, which is not there",
-        ),
-    ],
-)
-def test_each_rule_can_fail(rule: str, edit: Callable, says: str, tmp_path: Path) -> None:
-    content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
+# What breaks which rule: in a cell, the lines from one to another become these; no lines, no cell.
+EDITS: dict[str, tuple[str, str, slice, list[str] | None]] = {
+    "no title": ("title_and_summary", "title", slice(None), ["## No title"]),
+    "two paragraphs": (
+        "title_and_summary",
+        "title",
+        slice(None),
+        ["# Title\n", "\n", "One.\n", "\n", "Two."],
+    ),
+    "a second title": ("title_and_summary", "verify", slice(None), ["# Verify"]),
+    "another section": ("sections_in_order", "verify", slice(None), ["## Checks"]),
+    "more in the setup": ("setup_cell", "setup", slice(None), ["%load_ext kb\n", "import os"]),
+    "another mode": ("parameters_cell", "parameters", slice(1), ['mode: str = "apply"  # any\n']),
+    "no parameters": ("parameters_cell", "parameters", slice(0), None),
+    "parameters anywhere": ("parameters_cell", "parameters-heading", slice(None), ["## Values"]),
+    "an exclamation mark": ("no_raw_shell", "rollback", slice(None), ["!rm -rf /etc/x"]),
+    "bash of IPython's": ("no_raw_shell", "verify-message", slice(1), ["%%bash\n"]),
+    "an unknown magic": ("known_magics", "verify-message", slice(1), ["%%bash\n"]),
+    "no title of a step": ("known_magics", "write", slice(1), ["%%apply\n"]),
+    "an unknown option": ("known_magics", "write", slice(1), ["%%apply --rollback Write it\n"]),
+    "a step elsewhere": ("magics_in_their_sections", "write", slice(1), ["%%verify Write it\n"]),
+    "no rollback": ("magics_in_their_sections", "rollback", slice(None), ["!rm -rf /etc/x"]),
+    "no broken case": ("preflights_can_fail", "write", slice(1), ["%%preflight Write it\n"]),
+    "a file that is not named": (
+        "uses_are_named",
+        "verify-message",
+        slice(99, None),
+        ['\n. "$KB_HERE/shared.sh"'],
+    ),
+    "a file that is not used": ("uses_are_named", "verify-message", slice(0), []),
+    "no changes": ("changes_are_declared", "write", slice(1, 3), []),
+    "a long cell": ("short_cells", "write", slice(99, None), ["\ntrue"] * 50),
+    "no flip": ("verdicts_can_flip", "rollback", slice(None), ['settle("x", confirmed=YES)']),
+    "no answer": ("answer_comes_first", "answer", slice(0), None),
+    "an answer without a cure": (
+        "answer_comes_first",
+        "answer",
+        slice(1, None),
+        ["**You see** x."],
+    ),
+    "a dead link": (
+        "links_lead_somewhere",
+        "title",
+        slice(99, None),
+        ["See [the other](../no-such.ipynb#steps)."],
+    ),
+}
+# The same for a notebook.
+LOOKS: dict[str, tuple[str, str, slice, list[str] | None]] = {
+    "another first section": ("sections_in_order", "before-you-start", slice(1), ["## First\n"]),
+    "a step": ("known_magics", "os-release", slice(1), ["%%apply Look\n"]),
+}
+
+
+def broken_by(kind: str, edit: tuple[str, str, slice, list[str] | None], root: Path) -> list[str]:
+    """What a rule says of a template after an edit."""
+    rule, cell, lines, text = edit
+    content = json.loads((ROOT / TEMPLATES[kind]).read_text(encoding="utf-8"))
     content["metadata"]["kb"]["uses"] = ["used.sh"]
-    edit(content["cells"])
     for name in ("used.sh", "shared.sh"):
-        (tmp_path / "runbooks/area").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "runbooks/area" / name).touch()
-    notebook = Notebook(tmp_path, Path("runbooks/area/name.ipynb"), content)
-    problems = [problem for check in RULES if check.__name__ == rule for problem in check(notebook)]
-    assert any(says in problem for problem in problems), problems
+        (root / kind / "area").mkdir(parents=True, exist_ok=True)
+        (root / kind / "area" / name).touch()
+    if text is None:
+        content["cells"].remove(named(content["cells"], cell))
+    else:
+        named(content["cells"], cell)["source"][lines] = text
+    notebook = Notebook(root, Path(kind, "area/name.ipynb"), content)
+    return [problem for check in RULES if check.__name__ == rule for problem in check(notebook)]
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_each_rule_can_fail(what: str, tmp_path: Path, told: Told) -> None:
+    problems = broken_by("runbooks", EDITS[what], tmp_path)
+    assert problems
+    for problem in problems:
+        told(problem)
+
+
+@pytest.mark.parametrize("what", LOOKS)
+def test_each_rule_for_notebooks_can_fail(what: str, tmp_path: Path, told: Told) -> None:
+    [problem] = broken_by("notebooks", LOOKS[what], tmp_path)
+    told(problem)
+
+
+def test_an_id_that_means_nothing(told: Told) -> None:
+    content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
+    named(content["cells"], "title")["id"] = "0f3ac91b"
+    [problem] = ids_mean_something(Notebook(ROOT, Path("runbooks/area/name.ipynb"), content))
+    told(problem)
 
 
 def test_every_rule_is_shown_to_fail() -> None:
-    shown = {case[0] for case in test_each_rule_can_fail.pytestmark[0].args[1]}
-    shown |= {"identity", "found_by_what_people_type", "short_title"}  # below: not of the cells
-    assert shown == {rule.__name__ for rule in RULES}
+    shown = {edit[0] for edit in EDITS.values()}
+    others = {"identity", "ids_mean_something", "found_by_what_people_type", "short_title"}
+    assert shown | others == {rule.__name__ for rule in RULES}
 
 
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [
-        ("## In short\n\nProse.", "has 0 points: say the answer in one to three"),
-        ("## In short\n\n- [It is so](#a1-gone).", "links to #a1-gone, which no cell here settles"),
-        ("## In short\n\n- It is so.", "names no claim: link to one by #ID"),
-    ],
-)
-def test_a_notebook_begins_with_its_answer(answer: str, says: str, tmp_path: Path) -> None:
-    content = json.loads((ROOT / TEMPLATES["notebooks"]).read_text(encoding="utf-8"))
-    named(content["cells"], "answer")["source"] = answer
-    look = named(content["cells"], "os-release")
-    look["source"] = 'settle("a1-here", confirmed=same(1, 1))'
-    notebook = Notebook(tmp_path, Path("notebooks/area/name.ipynb"), content)
-    problems = list(answer_comes_first(notebook))
-    assert any(says in problem for problem in problems), problems
-
-
-def test_a_notebook_must_say_what_it_is() -> None:
+def test_a_notebook_must_say_what_it_is(told: Told) -> None:
     content = json.loads((ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8"))
     copied = Notebook(ROOT, Path("runbooks/area/copy.ipynb"), content)
-    assert list(identity(copied)) == ['the metadata must say `"identity": "runbooks/area/copy"`']
+    [problem] = identity(copied)
+    told(problem)
+
+
+ANSWERS = {
+    "prose": "## In short\n\nProse.",
+    "a link to nothing": "## In short\n\n- [It is so](#a1-gone).",
+    "no claim": "## In short\n\n- It is so.",
+}
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_a_notebook_begins_with_its_answer(what: str, tmp_path: Path, told: Told) -> None:
+    content = json.loads((ROOT / TEMPLATES["notebooks"]).read_text(encoding="utf-8"))
+    named(content["cells"], "answer")["source"] = ANSWERS[what]
+    look = named(content["cells"], "os-release")
+    look["source"] = 'settle("a1-here", confirmed=same(1, 1))'
+    for problem in answer_comes_first(
+        Notebook(tmp_path, Path("notebooks/area/name.ipynb"), content)
+    ):
+        told(problem)
 
 
 def described(**kb: object) -> Notebook:
@@ -272,37 +239,23 @@ def described(**kb: object) -> Notebook:
     return Notebook(ROOT, Path("runbooks/area/name.ipynb"), content)
 
 
-@pytest.mark.parametrize(
-    ("found_by", "says"),
-    [
-        ({}, "the metadata must say what people type to find it, at least 5 entries"),
-        ({"tasks": ["a", "b", "c", "d", "保存"]}, "the metadata must say what people type"),
-        ({"tasks": ["a", "b", "保存"], "symptoms": {"c": "write"}}, "the metadata must say what"),
-        ({"tasks": ["a", "b", "c"], "symptoms": {"d": "write", "e": "write"}}, "no Chinese words"),
-    ],
-)
-def test_a_notebook_must_say_what_people_type(found_by: dict, says: str) -> None:
-    (problem,) = found_by_what_people_type(described(found_by=found_by))
-    assert says in problem
+FOUND_BY: dict[str, dict] = {
+    "nothing": {},
+    "tasks alone": {"tasks": ["a", "b", "c", "d", "保存"]},
+    "too few": {"tasks": ["a", "b", "保存"], "symptoms": {"c": "write"}},
+    "nothing in Chinese": {"tasks": ["a", "b", "c"], "symptoms": {"d": "write", "e": "write"}},
+}
 
 
-def test_a_sentence_needs_a_short_title() -> None:
+@pytest.mark.parametrize("what", FOUND_BY)
+def test_a_notebook_must_say_what_people_type(what: str, told: Told) -> None:
+    (problem,) = found_by_what_people_type(described(found_by=FOUND_BY[what]))
+    told(problem)
+
+
+def test_a_sentence_needs_a_short_title(told: Told) -> None:
     (problem,) = short_title(described(title="Why lists of long titles are hard to read"))
-    assert 'say a shorter one in the metadata for lists, "title": "..."' in problem
-
-
-def test_two_of_one_area_may_not_have_one_title(area: Path) -> None:
-    template = json.loads((area / "runbooks/area/name.ipynb").read_text(encoding="utf-8"))
-    template["metadata"]["kb"]["identity"] = "runbooks/area/other"
-    text = canonical(json.dumps(template)).replace("# TITLE", "# Title")
-    (area / "runbooks/area/other.ipynb").write_text(text, encoding="utf-8")
-    shutil.copytree(area / "runbooks/area/name", area / "runbooks/area/other")
-    same = "runbooks/area/other.ipynb: runbooks/area/name.ipynb has the same title, 'Title'"
-    assert list(lint.check_areas(area)) == [f"{same}: change one"] * 2
-    template["metadata"]["kb"]["title"] = "Another"
-    text = canonical(json.dumps(template)).replace("# TITLE", "# Title")
-    (area / "runbooks/area/other.ipynb").write_text(text, encoding="utf-8")
-    assert list(lint.check_areas(area)) == [f"{same}: change one"]
+    told(problem)
 
 
 @pytest.fixture
@@ -316,21 +269,32 @@ def area(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_an_area_must_be_described(area: Path) -> None:
+def test_an_area_must_be_described(area: Path, told: Told) -> None:
     (area / "runbooks/area/area.toml").unlink()
     (problem,) = lint.check_areas(area)
     assert problem.startswith("runbooks/area/area.toml is missing: write in it")
 
 
-def test_a_file_must_be_somebodys(area: Path) -> None:
+def test_two_of_one_area_may_not_have_one_title(area: Path, told: Told) -> None:
+    template = json.loads((area / "runbooks/area/name.ipynb").read_text(encoding="utf-8"))
+    template["metadata"]["kb"]["identity"] = "runbooks/area/other"
+    text = canonical(json.dumps(template)).replace("# TITLE", "# Title")
+    (area / "runbooks/area/other.ipynb").write_text(text, encoding="utf-8")
+    shutil.copytree(area / "runbooks/area/name", area / "runbooks/area/other")
+    one, two = lint.check_areas(area)
+    assert one == two
+    told(one)
+    template["metadata"]["kb"]["title"] = "Another"
+    text = canonical(json.dumps(template)).replace("# TITLE", "# Title")
+    (area / "runbooks/area/other.ipynb").write_text(text, encoding="utf-8")
+    assert list(lint.check_areas(area)) == [one]
+
+
+def test_a_file_must_be_somebodys(area: Path, told: Told) -> None:
     (area / "runbooks/area/name.prepare.sh").touch()
     (area / "runbooks/area/.name.ipynb.swp").touch()  # an editor's
     (problem,) = lint.check_areas(area)
-    assert problem == (
-        "runbooks/area/name.prepare.sh belongs to no notebook: move it into the folder NAME/ of the"
-        " one that uses it, or say so in the metadata of those that do,"
-        ' "uses": ["name.prepare.sh"]'
-    )
+    told(problem)
     assert len(AREA_RULES) == 3  # each of them is shown to fail above
 
 
@@ -341,6 +305,17 @@ def test_shellcheck_names_notebook_cell_and_line() -> None:
     problems = "\n".join(check_cells(notebook))
     assert "runbooks/area/name.ipynb: cell `verify-message`, line 2: Double quote" in problems
     assert "line 3: nothing is referenced but not assigned" in problems
+
+
+def test_without_shellcheck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: Told) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    with told.raises(TableError):
+        list(check_scripts(ROOT, [Path("ci/setup.sh")]))
+    (tmp_path / "shellcheck").write_text("#!/bin/sh\necho no such option >&2; exit 3\n")
+    (tmp_path / "shellcheck").chmod(0o755)
+    with told.raises(TableError):
+        list(check_scripts(ROOT, [Path("ci/setup.sh")]))
 
 
 CASE = '[[broken]]\ncell = "preflight-directory"\nmessage = "x"\n'
@@ -391,10 +366,7 @@ def test_lint_is_a_command(area: Path) -> None:
     assert "not a notebook: broken JSON" in done.stdout
 
 
-def test_lint_of_what_is_no_notebook(area: Path) -> None:
+def test_lint_of_what_is_no_notebook(area: Path, told: Told) -> None:
     done = lint_command(area, "README.md")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "error: README.md is not a notebook of this repository: name it as"
-        " runbooks/AREA/NAME.ipynb or notebooks/AREA/NAME.ipynb, in the repository's root\n"
-    )
+    told(done.stderr)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden import Told
 from kb.proof import catalog, claims, plan, records
 from kb.proof.hosts import Host
 from kb.proof.plan import PlanError
@@ -130,8 +131,8 @@ def test_an_edit_of_prose_is_no_change(ran: Project) -> None:
     assert decided(ran, changed_since="HEAD").reason == "fresh"
 
 
-def test_a_revision_that_is_not_there(ran: Project) -> None:
-    with pytest.raises(PlanError, match="--changed-since v9: git knows no such revision here"):
+def test_a_revision_that_is_not_there(ran: Project, told: Told) -> None:
+    with told.raises(PlanError):
         decided(ran, changed_since="v9")
 
 
@@ -183,8 +184,8 @@ def test_a_budget(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "40", "-1m", "soon", "40 m", "m", "1e3s"])
-def test_a_budget_of_nonsense(text: str) -> None:
-    with pytest.raises(PlanError, match="it must be a number with s, m or h, such as 40m"):
+def test_a_budget_of_nonsense(text: str, told: Told) -> None:
+    with told.raises(PlanError):
         plan.budget(text)
 
 

@@ -16,11 +16,13 @@ from typing import Any
 
 import kb
 import pytest
+from golden import Told
 from kb.proof import catalog, records
 from kb.proof.hosts import BACKENDS, Host
 from kb.proof.records import RecordError
 from kb.runtime import record
 from kb.runtime.record import RUN, SCHEMA
+from kb.runtime.settle import MIME
 from project import Project, code, runbook, text
 
 PATH = Path("runbooks/area/name.ipynb")
@@ -221,7 +223,7 @@ def test_age_and_result(stored: Any, more: dict[str, Any], fresh: bool) -> None:
 
 
 def refused(project: Project, path: Path) -> str:
-    """Why the only file that lies about is no record."""
+    """Why the only file that lies about is not a record."""
     [(where, why)] = records.load(project.root).rejected.items()
     assert project.root / where == path
     with pytest.raises(RecordError, match=re.escape(why)):
@@ -230,65 +232,115 @@ def refused(project: Project, path: Path) -> str:
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, 200, -1])
-def test_half_a_record_is_none(project: Project, stored: Any, cut: int) -> None:
+def test_half_a_record(project: Project, stored: Any, cut: int, told: Told) -> None:
     path = records.place(stored, "debian-13", "apply")
     assert len(records.load(project.root).newest) == 1
     path.write_text(path.read_text()[:cut])
-    assert refused(project, path).startswith(("it is not a whole JSON file", "it was changed"))
+    told(refused(project, path))
     assert records.newest(stored, "debian-13", "apply") is None
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        ("[]", "no metadata"),
-        ("null", "no metadata"),
-        ("{}", "no metadata"),
-        ('{"metadata": {}}', "no `kb_run`"),
-        ('{"metadata": {"kb_run": {"schema": 1}}}', "schema 1"),
-        ("[" * 100_000, "not a whole JSON file"),
-    ],
-)
-def test_what_is_no_record(project: Project, stored: Any, text: str, why: str) -> None:
+TEXTS = {
+    "a list": "[]",
+    "null": "null",
+    "nothing": "{}",
+    "no run": '{"metadata": {}}',
+    "an old schema": '{"metadata": {"kb_run": {"schema": 1}}}',
+    "too deep": "[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("what", TEXTS)
+def test_what_is_not_a_record(project: Project, stored: Any, what: str, told: Told) -> None:
     path = records.place(stored, "debian-13", "apply")
-    path.write_text(text)
-    assert why in refused(project, path)
+    path.write_text(TEXTS[what])
+    told(refused(project, path))
 
 
-def test_what_is_no_file(project: Project, stored: Any) -> None:
+def test_what_is_not_a_file(project: Project, stored: Any, told: Told) -> None:
     path = records.place(stored, "debian-13", "apply")
     for make in (lambda: os.mkfifo(path), lambda: path.symlink_to("/dev/zero")):
         path.unlink()
         make()
-        assert refused(project, path) == "it is no regular file: remove it"
+        told(refused(project, path))
 
 
-@pytest.mark.parametrize(
-    ("more", "why"),
-    [
-        ({"started": now(-datetime.timedelta(days=2))}, "its run is dated in the future"),
-        ({"started": "2999-01-01T00:00:00Z"}, "its run is dated in the future"),
-        ({"started": "yesterday"}, "`started` is no time"),
-        ({"notebook": "runbooks/area/other.ipynb"}, "it is of another notebook, host or stage"),
-        ({"stage": "again"}, "it is of another notebook, host or stage"),
-        ({"host": {"name": "another"}}, "it is of another notebook, host or stage"),
-        ({"host": {"name": "../../x"}}, "`host` has no name"),
-        ({"notebook": "runbooks/../../x.ipynb"}, "`notebook` is no path of a notebook"),
-        ({"cells": "all"}, "`cells` are no list"),
-        ({"error": "it failed"}, "`error` is no cell and message"),
-    ],
-)
-def test_a_record_that_says_what_cannot_be(
-    project: Project, stored: Any, more: dict[str, Any], why: str
-) -> None:
-    records.store(stored, "debian-13", "apply", content(stored, **more))
-    assert why in refused(project, records.place(stored, "debian-13", "apply"))
+def test_a_file_that_is_too_large(project: Project, stored: Any, told: Told) -> None:
+    path = records.place(stored, "debian-13", "apply")
+    os.truncate(path, records.LARGEST + 1)
+    told(refused(project, path))
 
 
-def test_an_edit_by_hand_is_seen(project: Project, stored: Any) -> None:
+CANNOT_BE: dict[str, dict[str, Any]] = {
+    "of the future": {"started": "2999-01-01T00:00:00Z"},
+    "at no time": {"started": "yesterday"},
+    "at a time of no zone": {"started": "2026-11-22T03:04:05"},
+    "of another notebook": {"notebook": "runbooks/area/other.ipynb"},
+    "of another stage": {"stage": "again"},
+    "of an unknown stage": {"stage": "sleep"},
+    "of another host": {"host": {"name": "another"}},
+    "of a host that is a path": {"host": {"name": "../../x"}},
+    "of a notebook elsewhere": {"notebook": "runbooks/../../x.ipynb"},
+    "with a result of its own": {"result": "fine"},
+    "with a number for text": {"started": 5},
+    "with text for a number": {"duration": "long"},
+    "with a list for an object": {"parameters": []},
+    "with text for cells": {"cells": "all"},
+    "with text for an error": {"error": "it failed"},
+    "with text for cases": {"broken": "all"},
+    "of a machine that is a path": {"host": {"name": "debian-13", "machine": "../x"}},
+    "of a host with odd facts": {"host": {"name": "debian-13", "cpu": []}},
+    "of a commit that is a number": {"commit": 7},
+    "that hung for no reason": {"hung": {}},
+    "with text for kills": {"killed": "all"},
+    "with a kill at no time": {"killed": [{"cell": "a", "then": "b", "message": ""}]},
+    "with text for a state": {"state": "as it was"},
+}
+
+
+@pytest.mark.parametrize("what", CANNOT_BE)
+def test_a_record_that_cannot_be(project: Project, stored: Any, what: str, told: Told) -> None:
+    records.store(stored, "debian-13", "apply", content(stored, **CANNOT_BE[what]))
+    told(refused(project, records.place(stored, "debian-13", "apply")))
+
+
+ODD: dict[str, Any] = {
+    "no cells": None,
+    "a cell without text": {"source": 5},
+    "odd metadata": {"source": "", "metadata": []},
+    "odd tags": {"source": "", "metadata": {"tags": "setup"}},
+    "odd outputs": {"source": "", "outputs": "all"},
+    "an output with odd data": {"source": "", "outputs": [{"output_type": "x", "data": []}]},
+    "a verdict with an odd reason": {
+        "source": "",
+        "outputs": [{"output_type": "x", "data": {MIME: {"saw": "all"}}}],
+    },
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_cells(project: Project, stored: Any, what: str, told: Told) -> None:
+    record = content(stored)
+    cell = {"id": "x", "cell_type": "code"}
+    record["cells"] = [cell | ODD[what]] if ODD[what] else None
+    records.store(stored, "debian-13", "apply", record)
+    told(refused(project, records.place(stored, "debian-13", "apply")))
+
+
+def test_a_disk_that_fails(stored: Any, monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patched, pytest.raises(RecordError) as caught:
+        patched.setattr(Path, "read_text", fails)
+        records.read(records.place(stored, "debian-13", "apply"))
+    told(caught.value)
+
+
+def test_an_edit_by_hand(project: Project, stored: Any, told: Told) -> None:
     path = records.place(stored, "debian-13", "apply")
     path.write_text(path.read_text().replace('"duration": 1.5', '"duration": 2.5'))
-    assert "it was changed after its run" in refused(project, path)
+    told(refused(project, path))
 
 
 def test_a_failure_does_not_hide_an_older_pass(project: Project, stored: Any) -> None:

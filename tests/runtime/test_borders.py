@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from golden import Told
 from ipykernel.displayhook import ZMQShellDisplayHook
 from ipykernel.zmqshell import ZMQDisplayPublisher
 from IPython.core.displaypub import DisplayPublisher
@@ -19,8 +20,6 @@ from nbformat import from_dict
 from papermill.engines import papermill_engines
 from papermill.parameterize import parameterize_notebook
 from project import Project, code, notebook, runbook
-
-MOVED = r"in a way that is unknown here: install the version that requirements-host\.txt names"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +95,7 @@ class Renamed(Session):
     ids=["no-session", "another-session", "other-send"],
 )
 def test_an_output_that_would_not_be_masked_stops_the_run(
-    changed: Any, monkeypatch: pytest.MonkeyPatch
+    changed: Any, monkeypatch: pytest.MonkeyPatch, told: Told
 ) -> None:
     def streams(ipython: Any) -> Any:
         for name in ("stdout", "stderr"):
@@ -105,7 +104,8 @@ def test_an_output_that_would_not_be_masked_stops_the_run(
 
     with monkeypatch.context():
         border.check_senders(streams(shell()))
-        with pytest.raises(border.BorderError, match=rf"^ipykernel \S+ sends outputs {MOVED}"):
+        monkeypatch.setattr(border, "version", lambda _: "1.2.3")
+        with told.raises(border.BorderError):
             border.check_senders(streams(shell(**changed)))
 
 
@@ -150,14 +150,17 @@ def test_papermill_injects_parameters_as_they_are_read(passed: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["tag", "comment"])
-def test_parameters_that_nobody_would_check_stop_the_run(what: str) -> None:
+def test_parameters_that_nobody_would_check_stop_the_run(
+    what: str, monkeypatch: pytest.MonkeyPatch, told: Told
+) -> None:
     nb = injected(VALUES)
     [cell] = [cell for cell in nb.cells if "injected-parameters" in cell.metadata["tags"]]
     if what == "tag":
         cell.metadata["tags"] = ["parameters-of-papermill"]
     if what == "comment":
         cell.source = cell.source.replace("# Parameters", "# Passed")
-    with pytest.raises(border.BorderError, match=rf"^papermill \S+ writes parameters {MOVED}"):
+    monkeypatch.setattr(border, "version", lambda _: "1.2.3")
+    with told.raises(border.BorderError):
         border.check_injected(nb)
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from golden import Told
 from kb import bash, check, contains, fails_with, in_range, lacks, matches, same
 from kb.runtime import checks
 from kb.runtime.checks import Check
@@ -80,13 +81,13 @@ def test_fails_with_wants_a_failure_and_its_message(script: str, part: str, hold
     assert fails_with(bash(script, check=False), part).holds is holds
 
 
-def test_fails_with_refuses_text() -> None:
-    with pytest.raises(TypeError, match=r"needs the result of bash\(\.\.\., check=False\)"):
+def test_fails_with_refuses_text(told: Told) -> None:
+    with told.raises(TypeError):
         fails_with("no such file", "no such file")  # type: ignore[arg-type]
 
 
-def test_a_range_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match="cannot read the range 'new': write it like"):
+def test_a_range_that_is_none_is_refused(told: Told) -> None:
+    with told.raises(ValueError):
         in_range("1", "new")
 
 
@@ -136,17 +137,17 @@ def test_checks_combine(combined: Check, holds: bool, says: str) -> None:
     assert (combined.holds, combined.says) == (holds, says)
 
 
-def test_a_check_is_no_bool() -> None:
-    with pytest.raises(TypeError, match=r"combine checks with &, \| and ~"):
+def test_a_check_is_no_bool(told: Told) -> None:
+    with told.raises(TypeError):
         bool(YES)
     with pytest.raises(TypeError):
         _ = YES and NO
 
 
 @pytest.mark.parametrize("other", [True, "text", None])
-def test_a_check_combines_with_checks_only(other: Any) -> None:
+def test_a_check_combines_with_checks_only(other: Any, told: Told) -> None:
     for combine in (lambda: YES & other, lambda: YES | other, lambda: NO | other):
-        with pytest.raises(TypeError, match="unsupported operand"):
+        with told.raises(TypeError):
             combine()
 
 
@@ -156,6 +157,6 @@ def test_check_takes_a_computed_condition() -> None:
 
 
 @pytest.mark.parametrize("condition", ["yes", 1, None, YES])
-def test_check_refuses_what_is_no_condition(condition: Any) -> None:
-    with pytest.raises(TypeError, match="needs True or False"):
+def test_check_refuses_what_is_no_condition(condition: Any, told: Told) -> None:
+    with told.raises(TypeError):
         check(condition, "something")

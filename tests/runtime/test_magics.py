@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from cells import Make
+from golden import Told
 from kb.runtime import magics, undo
 from project import tree
 
@@ -61,13 +62,13 @@ def test_a_look_needs_no_mode(make: Make) -> None:
 
 
 @pytest.mark.parametrize("title", ["--rolback A title", "--rollback --now A title"])
-def test_an_option_that_a_preflight_has_not(make: Make, title: str) -> None:
-    with pytest.raises(magics.StepError, match="its one option is --rollback, before the title"):
+def test_an_option_that_a_preflight_has_not(make: Make, title: str, told: Told) -> None:
+    with told.raises(magics.StepError):
         make("rollback").run(f"%%preflight {title}\ntrue")
 
 
-def test_the_option_is_no_part_of_the_title(make: Make) -> None:
-    with pytest.raises(magics.StepError, match=r'^preflight "A title" stopped: no$'):
+def test_the_option_is_no_part_of_the_title(make: Make, told: Told) -> None:
+    with told.raises(magics.StepError):
         make("rollback").run("%%preflight --rollback  A title\nkb-refuse no")
 
 
@@ -86,13 +87,10 @@ def test_apply_keeps_and_rollback_restores(make: Make, world: Path, tmp_path: Pa
     assert not (tmp_path / "state").exists()
 
 
-def test_the_rest_of_a_rollback_runs_as_any_cell(make: Make, world: Path) -> None:
+def test_the_rest_of_a_rollback_runs_as_any_cell(make: Make, world: Path, told: Told) -> None:
     make("apply").run(step(world, f"cd {world}; {CHANGE}"))
-    with pytest.raises(magics.StepError) as caught:
+    with told.raises(magics.StepError):
         make("rollback").run('%%rollback Put it back\nkb-restore\ntest -w "$(mktemp)"\nfalse')
-    assert str(caught.value) == (
-        'rollback "Put it back" failed: line 3, `false`, exited with status 1'
-    )
 
 
 def test_a_restore_that_fails_is_a_failure(make: Make, world: Path, tmp_path: Path) -> None:
@@ -103,8 +101,8 @@ def test_a_restore_that_fails_is_a_failure(make: Make, world: Path, tmp_path: Pa
     assert "line 1, `kb-restore`, exited with status 1" in str(caught.value)
 
 
-def test_an_original_is_kept_before_the_step_runs(make: Make, world: Path) -> None:
-    with pytest.raises(magics.StepError, match="line 4, `false`"):
+def test_an_original_is_kept_before_the_step_runs(make: Make, world: Path, told: Told) -> None:
+    with told.raises(magics.StepError):
         make("apply").run(step(world, f"echo half >{world}/conf\nfalse"))
     make("rollback").run("%%rollback x\nkb-restore")
     assert (world / "conf").read_text() == "original"
@@ -135,17 +133,17 @@ def test_parameters_are_environment_variables(make: Make) -> None:
     assert said == "/opt 3 true plan\n"
 
 
-def test_changes_expands_parameters_only(make: Make, world: Path) -> None:
+def test_changes_expands_parameters_only(make: Make, world: Path, told: Told) -> None:
     cells = make("plan", f'prefix: str = "{world}"  # x\ngo_version: str = "1.30"  # x')
     said = cells.run("%%apply x\n# changes: $prefix/go-${go_version}/../go-1  the tools\nfalse")
     assert f"may create {world}/go-1  (the tools)\n" in said
-    with pytest.raises(magics.StepError, match=r"`# changes: \$HOME/x` uses something that is"):
+    with told.raises(magics.StepError):
         cells.run("%%apply x\n# changes: $HOME/x")
-    with pytest.raises(magics.StepError, match="'here/x', which is not an absolute path"):
+    with told.raises(magics.StepError):
         cells.run("%%apply x\n# changes: here/x")
 
 
-def test_a_refusal_is_the_sentence_alone(make: Make) -> None:
+def test_a_refusal_is_the_sentence_alone(make: Make, told: Told) -> None:
     """Also one from a subshell, one that more output follows, and one that a pipe swallows."""
     cells = make("plan")
     for body in (
@@ -155,9 +153,8 @@ def test_a_refusal_is_the_sentence_alone(make: Make) -> None:
         "echo x | while read -r _; do kb-refuse 'no room: make some'; done",
         "x=$(kb-refuse 'no room: make some'; echo y)\necho on",
     ):
-        with pytest.raises(magics.StepError) as caught:
+        with told.raises(magics.StepError):
             cells.run(f"%%preflight Room\n{body}")
-        assert str(caught.value) == 'preflight "Room" stopped: no room: make some'
 
 
 VALUES = ["plain", "", "two\nlines\n\n", "-n", "%s \\ $x `y` 'z' \"q\"", "*", "é"]
@@ -185,22 +182,24 @@ def test_the_first_note_stays_and_a_latest_one_is_replaced(
 
 
 def test_a_note_outlives_a_rollback_that_failed_and_goes_with_one_that_passed(
-    make: Make, world: Path, tmp_path: Path
+    make: Make, world: Path, tmp_path: Path, told: Told
 ) -> None:
     make("apply").run(step(world, f"kb-note was active\ncd {world}; {CHANGE}"))
     rollback = f"%%rollback Back\nkb-restore\nwas=$(kb-noted was)\n[ -e {world}/up ]; echo $was"
     for _ in range(2):
-        with pytest.raises(magics.StepError, match=r"line 3, `\[ -e .*/up \]"):
+        with told.raises(magics.StepError):
             make("rollback").run(rollback)
     (world / "up").touch()
     said = make("rollback").run(rollback)
     assert said == "nothing more to put back: an earlier rollback has done that\nactive\n"
     assert not (tmp_path / "state").exists()
-    with pytest.raises(magics.StepError, match=r"was=.*, exited with status 1"):
+    with told.raises(magics.StepError):
         make("rollback").run(rollback)
 
 
-def test_a_service_whose_rollback_failed_is_named_to_another(make: Make, world: Path) -> None:
+def test_a_service_whose_rollback_failed_is_named_to_another(
+    make: Make, world: Path, told: Told
+) -> None:
     def at(mode: str, name: str, cell: str) -> str:
         cells = make(mode, 'service: str = "x"  # the unit')
         cells.run(f"# Parameters\nmode = {mode!r}\nservice = {name!r}")
@@ -209,42 +208,43 @@ def test_a_service_whose_rollback_failed_is_named_to_another(make: Make, world: 
     at("apply", "shop", step(world, "kb-note was active"))
     with pytest.raises(magics.StepError):
         at("rollback", "shop", "%%rollback Back\nkb-restore; false")
-    with pytest.raises(magics.StepError, match="it has been to shop: pass that as service"):
+    with told.raises(magics.StepError):
         at("rollback", "shpo", "%%rollback Back\nkb-restore")
 
 
-def test_a_check_reads_notes_and_takes_none(make: Make, world: Path, tmp_path: Path) -> None:
+def test_a_check_reads_notes_and_takes_none(
+    make: Make, world: Path, tmp_path: Path, told: Told
+) -> None:
     look = "%%preflight x\nkb-noted was || echo nothing"
     assert make("plan").run(look) == "nothing\n"
-    with pytest.raises(magics.StepError, match="the note 'was' cannot be taken here"):
+    with told.raises(magics.StepError):
         make("apply").run("%%preflight x\nkb-note was active")
     assert not (tmp_path / "state").exists()
     make("apply").run(step(world, "kb-note was active"))
     assert make("plan").run(look) == "active"
 
 
-def test_a_note_has_a_plain_name(make: Make, world: Path) -> None:
-    with pytest.raises(magics.StepError, match=r"'\.\./x' is no name for a note"):
+def test_a_note_has_a_plain_name(make: Make, world: Path, told: Told) -> None:
+    with told.raises(magics.StepError):
         make("apply").run(step(world, "kb-note ../x y"))
 
 
-def test_a_note_that_cannot_be_written_is_none(make: Make, world: Path, tmp_path: Path) -> None:
+def test_a_note_that_cannot_be_written_is_none(
+    make: Make, world: Path, tmp_path: Path, told: Told
+) -> None:
     """A full disk: the value is cut off, the step ends, and the next apply notes it whole."""
     notes = tmp_path / "state/area/name/notes"
     full = "ulimit -f 0; trap '' XFSZ"
-    with pytest.raises(magics.StepError, match="write error"):
+    with told.raises(magics.StepError):
         make("apply").run(step(world, f"{full}\nkb-note was active"))
     assert not (notes / "was").exists()
     make("apply").run(step(world, "kb-note was active"))
     assert (notes / "was").read_text() == "active"
 
 
-def test_a_failed_preflight_is_one_sentence(make: Make) -> None:
-    with pytest.raises(magics.StepError) as caught:
+def test_a_failed_preflight_is_one_sentence(make: Make, told: Told) -> None:
+    with told.raises(magics.StepError):
         make("plan").run("%%preflight Enough room\necho 'there is no room: free 2 GB'\nexit 1")
-    assert str(caught.value) == (
-        'preflight "Enough room" stopped: there is no room: free 2 GB (status 1)'
-    )
 
 
 def test_what_a_failed_step_left_is_no_edit_of_a_person(
@@ -261,18 +261,14 @@ def test_what_a_failed_step_left_is_no_edit_of_a_person(
     assert not (tmp_path / "state").exists()
 
 
-def test_a_step_that_needs_a_reboot_ends_the_run(make: Make, world: Path) -> None:
+def test_a_step_that_needs_a_reboot_ends_the_run(make: Make, world: Path, told: Told) -> None:
     cells = make("apply")
-    with pytest.raises(magics.RebootNeededError) as caught:
+    with told.raises(magics.RebootNeededError):
         cells.run(step(world, f"echo new >{world}/conf; kb-reboot 'it loads at boot'; echo late"))
-    assert str(caught.value) == (
-        'apply "Change two files" needs a reboot: it loads at boot'
-        " (reboot this host, then run the same command again: it goes on from there)"
-    )
     assert (world / "conf").read_text() == "new\n"
 
 
-def test_a_service_is_rolled_back_alone(make: Make, world: Path) -> None:
+def test_a_service_is_rolled_back_alone(make: Make, world: Path, told: Told) -> None:
     (world / "a").mkdir()
     body = f"# changes: {world}/$service.conf  its own\n# changes: {world}/conf  shared\n"
     body += f"echo new >{world}/$service.conf"
@@ -286,27 +282,19 @@ def test_a_service_is_rolled_back_alone(make: Make, world: Path) -> None:
 
     at("apply", "shop")
     at("apply", "a/b")
-    with pytest.raises(magics.StepError) as refused:
+    with told.raises(magics.StepError):
         at("rollback", "shpo")
-    assert str(refused.value) == (
-        "this runbook has not been applied to shpo here; it has been to a/b, shop:"
-        " pass that as service (nothing has been changed)"
-    )
     assert at("rollback", "shop") == f"changed: removed {world}/shop.conf\n"
     assert (world / "a/b.conf").exists()
 
 
 def test_a_rollback_that_finds_nothing_names_what_is_applied(
-    make: Make, world: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, world: Path, monkeypatch: pytest.MonkeyPatch, told: Told
 ) -> None:
     make("apply").run(step(world, f"rm {world}/conf"))
     monkeypatch.setenv("KB_NOTEBOOK", "area/other")
-    with pytest.raises(magics.StepError) as refused:
+    with told.raises(magics.StepError):
         make("rollback").run(RESTORE)
-    assert str(refused.value) == (
-        "area/other has not been applied here, so there is nothing to roll back; applied are"
-        " area/name: roll back one of those with its own notebook (nothing has been changed)"
-    )
     monkeypatch.setenv("KB_NOTEBOOK", "area/name")
     cells = make("rollback")
     cells.run(RESTORE)
@@ -315,17 +303,15 @@ def test_a_rollback_that_finds_nothing_names_what_is_applied(
     assert make("rollback").run(RESTORE).startswith("nothing to put back")  # nothing is applied
 
 
-@pytest.mark.parametrize("visible", [True, False])
+@pytest.mark.parametrize("visible", [True, False], ids=["to be seen", "hidden"])
 def test_a_rollback_of_what_somebody_else_applied(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: bool
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: bool, told: Told
 ) -> None:
     roots = tmp_path / "roots"
     (roots / "area/name").mkdir(parents=True)
     monkeypatch.setattr(undo, "ROOTS_STATE", roots)
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
-    says = f"area/name has been applied by root, and what it was is in {roots}/area/name"
     if not visible:
-        says = f"area/name may have been applied by root, whose {roots} you cannot see"
 
         def hidden(path: Path) -> Any:
             raise PermissionError
@@ -336,55 +322,47 @@ def test_a_rollback_of_what_somebody_else_applied(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     with pytest.raises(magics.StepError) as refused:
         cells.run(RESTORE)
-    assert str(refused.value) == f"{says}: roll it back as root (nothing has been changed)"
+    monkeypatch.undo()
+    told(refused.value)
 
 
 @pytest.mark.parametrize("mode", ["apply", "rollback"])
 def test_a_working_directory_of_others_is_refused(
-    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, told: Told
 ) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
     shared.chmod(0o1777)
     monkeypatch.chdir(shared)
-    with pytest.raises(magics.StepError) as refused:
+    with told.raises(magics.StepError):
         make(mode).run("%%preflight --rollback x\necho hello")
-    assert str(refused.value) == (
-        f"it was started in {shared}, and others may put files there ({shared}, which anyone may"
-        " write to): change to a directory of your own, such as your home, or set"
-        f" NOBLE_RUNBOOKS_TRUST={shared} if you trust them (nothing has been changed)"
-    )
     assert make("plan").run("%%preflight x\necho hello") == "hello\n"
     monkeypatch.setenv("NOBLE_RUNBOOKS_TRUST", str(shared))
     assert make(mode).run("%%preflight --rollback x\necho hello") == "hello\n"
 
 
-def test_without_a_mode_there_is_no_runbook(make: Make) -> None:
+def test_without_a_mode_there_is_no_runbook(make: Make, told: Told) -> None:
     cells = make("plan")
     cells.run("mode = 'sideways'")
     for magic in ("preflight", "apply", "verify", "rollback"):
-        with pytest.raises(magics.StepError, match="has no usable parameter `mode`"):
+        with told.raises(magics.StepError):
             cells.run(f"%%{magic} x\ntrue")
 
 
 def test_a_kernel_that_does_not_know_its_notebook_changes_nothing(
-    make: Make, world: Path, monkeypatch: pytest.MonkeyPatch
+    make: Make, world: Path, monkeypatch: pytest.MonkeyPatch, told: Told
 ) -> None:
     monkeypatch.delenv("KB_NOTEBOOK")
     monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
-    with pytest.raises(magics.StepError, match="cannot tell which runbook this is"):
+    with told.raises(magics.StepError):
         make("apply").run(step(world, f"rm {world}/conf"))
     assert (world / "conf").exists()
     monkeypatch.setenv("JPY_SESSION_NAME", "/somewhere/runbooks/go/install.ipynb")
     make("apply").run(step(world, "true"))
 
 
-def test_an_injected_cell_is_checked_before_it_runs(make: Make) -> None:
+def test_an_injected_cell_is_checked_before_it_runs(make: Make, told: Told) -> None:
     cells = make("plan", 'prefix: str = "/opt"  # where to')
-    with pytest.raises(magics.Rejected) as caught:
+    with told.raises(magics.Rejected):
         cells.run('# Parameters\nprefixx = "/srv"')
-    assert str(caught.value) == (
-        "unknown parameter `prefixx`; did you mean `prefix`?"
-        " Known parameters: mode, prefix. (nothing has been changed)"
-    )
     assert "prefixx" not in cells.shell.user_ns

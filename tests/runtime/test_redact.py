@@ -11,6 +11,7 @@ import urllib.parse
 from typing import Any
 
 import pytest
+from golden import Told
 from kb.runtime import redact
 from kb.runtime.parameters import ParameterError
 from nbformat import from_dict
@@ -92,9 +93,9 @@ def test_what_the_notebook_does_not_declare_is_hidden_too() -> None:
     assert nb.metadata.papermill.parameters == {"api_tokn": "***", "mode": "plan"}
 
 
-def test_a_mask_is_not_taken_for_the_secret() -> None:
+def test_a_mask_is_not_taken_for_the_secret(told: Told) -> None:
     nb = injected(**{"api_token": "***"})  # as in a record that is run again
-    with pytest.raises(ParameterError, match="`api_token` is masked in this record of a run"):
+    with told.raises(ParameterError):
         redact.hide_parameters(nb)
 
 

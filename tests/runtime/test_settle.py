@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from golden import Told
 from kb import settle
 from kb.runtime.checks import Check
 
@@ -58,18 +59,18 @@ def test_it_shows_what_it_saw(shown: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("constant", [True, False, 1, "yes", lambda: YES])
-def test_a_constant_is_no_check(constant: Any, shown: list[Any]) -> None:
-    with pytest.raises(TypeError, match="a verdict comes from what was seen"):
+def test_a_constant_is_no_check(constant: Any, shown: list[Any], told: Told) -> None:
+    with told.raises(TypeError):
         settle("a1-x", confirmed=constant)
     assert not shown
 
 
-def test_without_a_check_there_is_nothing_to_settle() -> None:
-    with pytest.raises(TypeError, match=r"settle\('a1-x'\) needs a check"):
+def test_without_a_check_there_is_nothing_to_settle(told: Told) -> None:
+    with told.raises(TypeError):
         settle("a1-x")
 
 
-def test_evidence_is_one_of_two(shown: list[Any]) -> None:
-    with pytest.raises(TypeError, match="evidence must be one of executed, inspected"):
+def test_evidence_is_one_of_two(shown: list[Any], told: Told) -> None:
+    with told.raises(TypeError):
         settle("a1-x", confirmed=YES, evidence="documented")
     assert not shown

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from golden import Told
 from kb import bash
 from kb.runtime import shell
 
@@ -94,15 +95,14 @@ def test_a_signal_is_named() -> None:
     assert done.why() == "it was ended by SIGTERM"
 
 
-def test_check_raises_one_line_and_the_output() -> None:
-    with pytest.raises(shell.ScriptError) as caught:
+def test_check_raises_one_line_and_the_output(told: Told) -> None:
+    with told.raises(shell.ScriptError):
         bash("echo words\nfalse")
-    assert str(caught.value) == "bash failed: line 2, `false`, exited with status 1\nwords"
 
 
-def test_a_timeout_kills_the_children_too(tmp_path: Path) -> None:
+def test_a_timeout_kills_the_children_too(tmp_path: Path, told: Told) -> None:
     before = time.monotonic()
-    with pytest.raises(shell.ScriptTimeoutError, match=r"^the script was stopped after 0\.5 s$"):
+    with told.raises(shell.ScriptTimeoutError):
         bash(f"sleep 60 & echo $! >{tmp_path}/child\necho started\nsleep 60", timeout=0.5)
     assert time.monotonic() - before < 10
     assert gone(int((tmp_path / "child").read_text()))
@@ -280,13 +280,9 @@ def test_room_is_looked_for_where_the_path_would_be_made(tmp_path: Path) -> None
     assert done.status == 0
 
 
-def test_too_little_room_is_refused_with_both_sizes(tmp_path: Path) -> None:
+def test_too_little_room_is_refused_with_both_sizes(tmp_path: Path, told: Told) -> None:
     done = room(f"{tmp_path}/x 4096P 'or choose another prefix'")
-    assert re.fullmatch(
-        rf"{tmp_path} has no room: {SIZES} 4\.0 EiB are needed:"
-        " make room, or choose another prefix",
-        done.refused,
-    )
+    told(re.sub(SIZES, "5 GiB are free and", done.refused))
     assert done.status == 1
 
 

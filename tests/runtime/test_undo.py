@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from golden import Told
 from kb.runtime.undo import UndoError, UndoJournal, main, state_root
 from project import tree
 
@@ -274,21 +275,21 @@ def test_a_restore_can_be_interrupted_and_repeated(
     assert tree(world) == before
 
 
-def test_the_second_run_at_once_is_told_so(journal: UndoJournal) -> None:
+def test_the_second_run_at_once_is_told_so(journal: UndoJournal, told: Told) -> None:
     journal.lock()
     journal.lock()  # the same run again is no other
-    with pytest.raises(UndoError, match="another run of this runbook is under way on this host"):
+    with told.raises(UndoError):
         UndoJournal(journal.root).lock()
 
 
 def test_an_original_that_cannot_be_copied_is_an_error_and_nothing_is_saved(
-    world: Path, journal: UndoJournal, monkeypatch: pytest.MonkeyPatch
+    world: Path, journal: UndoJournal, monkeypatch: pytest.MonkeyPatch, told: Told
 ) -> None:
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(UndoError, match=r"^cannot keep .*/etc/conf: No space left on device$"):
+    with told.raises(UndoError):
         journal.save(world / "etc/conf")
     assert journal.is_empty()
 

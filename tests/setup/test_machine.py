@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from golden import Told
 
 ROOT = Path(__file__).parents[2]
 NO_ENGINE = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock."
@@ -51,7 +52,8 @@ def machine(tmp_path: Path) -> Run:
     """
     checkout, commands = tmp_path / "checkout", tmp_path / "commands"
     shutil.copytree(ROOT / "ci/setup", checkout / "ci/setup")
-    shutil.copy(ROOT / "ci/site.sh", checkout / "ci/site.sh")
+    for script in ("site.sh", "versions.sh", "bench.sh"):
+        shutil.copy(ROOT / "ci" / script, checkout / "ci" / script)
     commands.mkdir()
     for name in COMMANDS:
         (commands / name).symlink_to(str(shutil.which(name)))
@@ -61,7 +63,10 @@ def machine(tmp_path: Path) -> Run:
             (commands / name).unlink(missing_ok=True)
             (commands / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
             (commands / name).chmod(0o755)
-        script = f". ci/setup/lib.sh; . ci/setup/engine.sh; {line}"
+        parts = "; ".join(
+            f". ci/setup/{part}.sh" for part in ("lib", "engine", "python", "browser")
+        )
+        script = f"{parts}; {line}"
         # Nothing of this machine may do: the real commands of set-up are not on PATH.
         return subprocess.run(
             [shutil.which("bash") or "bash", "-c", script],
@@ -89,72 +94,90 @@ def client(answer: str) -> str:
     return f"echo '{answer}' >&2; exit 1"
 
 
-def test_no_engine_and_no_root_to_install_one(machine: Run) -> None:
-    done = machine(
+BOOTSTRAP = {
+    "docker": "[[ $1 != image ]]",
+    "debootstrap": "echo I: Retrieving; echo 'E: Failed getting release file'; exit 1",
+    "apt-get": "",
+    "apt-cache": "",
+}
+NOT_ROOT = {"id": '[[ "$1" == -un ]] && echo somebody || echo 1000'}
+ROOT_HERE = {"id": "echo 0"}
+APT = {
+    "apt-get": '[[ "$*" != *install* ]] || { echo "E: Unable to locate package x"; exit 100; }',
+    "apt-cache": "exit 1",
+}
+ASKED = "ask() { false; }; "
+NO_SYSTEMD = "has_systemd() { false; }; wait_for_engine() { false; }; "
+SYSTEMD = "has_systemd() { true; }; wait_for_engine() { answer=no; false; }; "
+NO_START = "echo; echo 'failed to start daemon: no space left on device'; echo"
+REFUSED = {"docker": client(NO_PERMISSION), "getent": "echo docker:x:999:", **NOT_ROOT}
+BROWSER = "is_debian() { false; }; "
+DIES: dict[str, tuple[str, dict[str, str]]] = {
+    "no engine and no root": (
         "ensure_engine make site",
-        docker=client(NO_ENGINE),
-        id="echo 1000",
-        **{"apt-get": "exit 0"},
-    )
-    sentence = says(done)
-    assert "a Docker engine (none answers at /var/run/docker.sock)" in sentence
-    assert "run make as root, or install sudo" in sentence
-    assert "docker.io" in sentence
-
-
-def test_no_engine_and_no_packages_to_install_one_from(machine: Run) -> None:
-    sentence = says(machine("ensure_engine make site", docker=client(NO_ENGINE), id="echo 0"))
-    assert "there is no apt-get here" in sentence
-
-
-def test_an_engine_that_cannot_be_installed(machine: Run) -> None:
-    done = machine(
+        {"docker": client(NO_ENGINE), **NOT_ROOT, "apt-get": ""},
+    ),
+    "no engine and no packages": (
         "ensure_engine make site",
-        docker=client(NO_ENGINE),
-        id="echo 0",
-        **{
-            "apt-get": '[[ "$1" == update ]] || [[ "$*" != *install* ]] ||'
-            " { echo 'E: Unable to locate package docker.io'; exit 100; }",
-            "apt-cache": "exit 1",
-        },
-    )
-    assert "E: Unable to locate package docker.io" in says(done)
-    assert "build/apt.log" in says(done)
-
-
-def test_an_engine_that_refuses_this_user(machine: Run) -> None:
-    done = machine(
+        {"docker": client(NO_ENGINE), **ROOT_HERE},
+    ),
+    "an engine that is not wanted": (
+        f"{ASKED}ensure_engine make site",
+        {"docker": client(NO_ENGINE), **ROOT_HERE, **APT},
+    ),
+    "an engine that cannot be installed": (
         "ensure_engine make site",
-        docker=client(NO_PERMISSION),
-        id='[[ "$1" == -un ]] && echo somebody || echo 1000',
-        getent="echo docker:x:999:",
-    )
-    sentence = says(done)
-    assert "The Docker engine refuses user somebody" in sentence
-    assert "usermod -aG docker somebody" in sentence
+        {"docker": client(NO_ENGINE), **ROOT_HERE, **APT},
+    ),
+    "an engine elsewhere": (
+        "DOCKER_HOST=tcp://127.0.0.1:1 ensure_engine make site",
+        {"docker": client("Cannot connect."), **ROOT_HERE},
+    ),
+    "an engine that refuses this user": ("ensure_engine make site", REFUSED),
+    "a group that is not wanted": (
+        f"{ASKED}ensure_engine make site",
+        {**REFUSED, "sudo": "exit 1"},
+    ),
+    "a group that takes nobody": ("ensure_engine make site", {**REFUSED, "sudo": "exit 1"}),
+    "an engine that does not start": (
+        f"{NO_SYSTEMD}start_engine",
+        {**ROOT_HERE, "service": "exit 1", "setsid": NO_START},
+    ),
+    "an engine that systemd does not start": (
+        f"{SYSTEMD}start_engine",
+        {**ROOT_HERE, "systemctl": "exit 1", "journalctl": "echo no space left on device"},
+    ),
+    "an engine that starts and does not answer": (
+        f"{SYSTEMD}start_engine",
+        {**ROOT_HERE, "systemctl": ""},
+    ),
+    "a bootstrap without root": ("ci/setup/debian-13.sh", {**NOT_ROOT, **BOOTSTRAP}),
+    "a bootstrap that fails": ("ci/setup/debian-13.sh", {**ROOT_HERE, **BOOTSTRAP}),
+    "a uv that cannot be brought": ("find_uv", {"python3": ""}),
+    "an environment that cannot be made": ("uv=false; make_venv x requirements.txt 3.13", {}),
+    "an environment that cannot be filled": (
+        "find_uv; make_venv x requirements.txt 3.13",
+        {"uv": "[[ $1 != pip ]]"},
+    ),
+    "packages that cannot be added": (
+        "venv_is_whole() { [[ $2 == requirements-site.txt ]]; }; ensure_python",
+        {"uv": "[[ $1 == --version ]]", "python3": ""},
+    ),
+    "a browser that is not wanted": (f"{BROWSER}{ASKED}ensure_browser", {}),
+    "a browser that cannot be brought": (f"{BROWSER}ensure_browser", {}),
+    "versions that cannot be had": (
+        "ci/versions.sh lowest",
+        {"uv": "[[ $1 != pip ]]"},
+    ),
+    "versions that nobody knows": ("ci/versions.sh oldest", {"uv": ""}),
+    "a bench without Python": ("ci/bench.sh", {"uv": "", "find": "", "python3": "exit 1"}),
+}
 
 
-def test_an_engine_that_does_not_start(machine: Run) -> None:
-    done = machine(
-        "has_systemd() { false; }; wait_for_engine() { return 1; }; start_engine",
-        id="echo 0",
-        service="exit 1",
-        setsid="echo; echo 'failed to start daemon: no space left on device'; echo",
-    )
-    sentence = says(done)
-    assert (
-        "failed to start daemon: no space left on device (all of it: build/dockerd.log)" in sentence
-    )
-
-
-def test_a_named_engine_is_not_replaced_by_one_of_ours(machine: Run) -> None:
-    done = machine(
-        "ensure_engine make site",
-        env={"DOCKER_HOST": "tcp://127.0.0.1:1"},
-        docker=client("Cannot connect to the Docker daemon at tcp://127.0.0.1:1."),
-        id="echo 0",
-    )
-    assert "No Docker engine answers at DOCKER_HOST=tcp://127.0.0.1:1" in says(done)
+@pytest.mark.parametrize("what", DIES)
+def test_a_machine_that_lacks_something(machine: Run, what: str, told: Told) -> None:
+    line, stand_ins = DIES[what]
+    told(says(machine(line, **stand_ins)))
 
 
 def test_an_engine_that_answers_is_left_alone(machine: Run) -> None:
@@ -209,43 +232,27 @@ def test_an_interrupted_bootstrap_is_done_again(machine: Run, tmp_path: Path) ->
     assert (tmp_path / "image").read_text() == "left alone"
 
 
-def test_a_bootstrap_that_fails_says_why(machine: Run) -> None:
-    done = machine(
-        "ci/setup/debian-13.sh",
-        id="echo 0",
-        docker="[[ $1 != image ]]",
-        debootstrap="echo I: Retrieving; echo 'E: Failed getting release file'; exit 1",
-        **{"apt-get": "", "apt-cache": ""},
-    )
-    assert "the debian-13 image: E: Failed getting release file (all of it: build/" in says(done)
-
-
 SITE = {"SERVE": "1", "RUN": "1", "PORT": "0"}
+SITES = {
+    "a port in words": {"PORT": "http"},
+    "a port too high": {"PORT": "65536"},
+    "some runs": {"RUN": "some"},
+    "served in words": {"SERVE": "no"},
+}
 
 
-@pytest.mark.parametrize(
-    ("given", "sentence"),
-    [
-        ({"PORT": "http"}, "PORT=http is not a port: say a number from 1 to 65535."),
-        ({"PORT": "65536"}, "PORT=65536 is not a port: say a number from 1 to 65535."),
-        ({"RUN": "some"}, "RUN=some is not known: say RUN=0, RUN=1 or RUN=all."),
-        ({"SERVE": "no"}, "SERVE=no is not known: say SERVE=0 or SERVE=1."),
-    ],
-)
-def test_the_site_is_asked_for_in_other_words(
-    machine: Run, given: dict[str, str], sentence: str
+@pytest.mark.parametrize("what", SITES)
+def test_a_site_asked_for_in_other_words(machine: Run, what: str, told: Told) -> None:
+    told(says(machine("ci/site.sh", env=SITE | SITES[what])))
+
+
+def test_a_taken_port_is_said_before_anything_is_done(
+    machine: Run, tmp_path: Path, told: Told
 ) -> None:
-    assert says(machine("ci/site.sh", env=SITE | given)) == f"error: {sentence}"
-
-
-def test_a_taken_port_is_said_before_anything_is_done(machine: Run, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = machine("ci/site.sh", env=SITE | {"PORT": str(port)})
-    assert says(done) == (
-        f"error: Port {port} of 127.0.0.1 is taken: stop what listens there,"
-        f" or choose another one (make site PORT={port + 1})."
-    )
+        said = says(machine("ci/site.sh", env=SITE | {"PORT": str(port)}))
+    told(said.replace(str(port), "8000").replace(str(port + 1), "8001"))
     checkout = tmp_path / "checkout"
     assert {path.name for path in checkout.iterdir()} == {"ci", "build"}
     assert {path.name for path in (checkout / "build").iterdir()} == {"site.lock"}
@@ -285,13 +292,11 @@ def first(machine: Run, tmp_path: Path) -> Iterator[Callable[..., subprocess.Pop
         process.communicate()
 
 
-def test_two_at_once(machine: Run, first: Callable[..., subprocess.Popen[str]]) -> None:
+def test_two_at_once(machine: Run, first: Callable[..., subprocess.Popen[str]], told: Told) -> None:
     process = first(":", "touch started; sleep 60")
     for serve in ("0", "1"):
-        assert says(machine("ci/site.sh", env=SITE | {"SERVE": serve})) == (
-            "error: make site runs in this checkout already"
-            f" (process {process.pid}, http://127.0.0.1:0/): use that one, or end it first."
-        )
+        said = says(machine("ci/site.sh", env=SITE | {"SERVE": serve}))
+        told(said.replace(f"process {process.pid}", "process 1234"))
 
 
 def test_ended_before_there_is_a_site(first: Callable[..., subprocess.Popen[str]]) -> None:

@@ -119,8 +119,8 @@ def _flips(
     for claim, verdict in world["becomes"].items():
         if claim not in claims:
             raise TableError(f"{place}: no cell settles `{claim}`{tables.near(claim, claims)}")
-        if verdict not in (*VERDICTS, "unsettled"):
-            near = tables.near(verdict, (*VERDICTS, "unsettled"))
+        if verdict not in VERDICTS:
+            near = tables.near(verdict, VERDICTS)
             raise TableError(f"{place}: `{claim}` cannot become `{verdict}`{near}")
         yield {**world, "claim": claim, "becomes": verdict}
 

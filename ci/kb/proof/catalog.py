@@ -277,7 +277,7 @@ def _check_cells(path: Path, cells: list[Any]) -> None:
     seen: set[str] = set()
     for number, cell in enumerate(cells, 1):
         if not isinstance(cell, dict) or not isinstance(cell.get("source"), str | list):
-            raise CatalogError(f"{path}: cell {number} is no cell: it has no `source`")
+            raise CatalogError(f"{path}: cell {number} is not a cell: it has no `source`")
         identity = cell.get("id")
         if not identity:
             raise CatalogError(f"{path}: cell {number} has no id: save it as notebook format 4.5")

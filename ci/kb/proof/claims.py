@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 from kb.proof.catalog import Notebook
-from kb.runtime.settle import MIME
+from kb.runtime.settle import MIME, OBSERVED, VERDICTS
 
-VERDICTS = ("confirmed", "refuted", "partly", "outdated", "unsettled")
-EVIDENCE = ("executed", "inspected", "documented")
+EVIDENCE = (*OBSERVED, "documented")
 REQUIRED = ("id", "source", "says", "verdict", "truth", "instead")
 OPTIONAL = ("evidence", "on", "references", "would_settle", "until")
 
@@ -47,7 +46,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Settled:
+class Observation:
     """What a cell of a run said about a claim."""
 
     claim: str
@@ -94,14 +93,14 @@ def check_cited(claims: Iterable[Claim], notebooks: Iterable[Notebook]) -> None:
             )
 
 
-def settled_in(content: dict[str, Any]) -> Iterator[Settled]:
+def settled_in(content: dict[str, Any]) -> Iterator[Observation]:
     """What the cells of an executed notebook settled, in order."""
     for cell in content["cells"]:
         for output in cell.get("outputs", []):
             data = output.get("data", {}).get(MIME)
             if isinstance(data, dict):
                 verdict, evidence = str(data.get("verdict")), data.get("evidence")
-                yield Settled(
+                yield Observation(
                     str(data.get("claim")),
                     verdict,
                     str(evidence) if evidence and verdict != "unsettled" else None,
@@ -184,14 +183,14 @@ def _claim(path: Path, line: int, row: Any) -> Claim:
             raise ClaimsError(f"{place}: unknown key `{key}`{meant}")
     for key in REQUIRED:
         if not isinstance(row.get(key), str) or not row[key].strip():
-            raise ClaimsError(f"{place}: `{key}` is missing or no text")
+            raise ClaimsError(f"{place}: `{key}` is missing or not text")
     if not isinstance(row.get("references", []), list):
         raise ClaimsError(f"{place}: `references` must be a list of addresses")
     if row["verdict"] == "unsettled" and "evidence" in row:
         raise ClaimsError(f"{place}: nothing shows what is unsettled: take `evidence` away")
     for key, allowed in (("verdict", VERDICTS), ("evidence", EVIDENCE)):
         if key in row and row[key] not in allowed:
-            raise ClaimsError(f"{place}: {key} `{row[key]}` is none of {', '.join(allowed)}")
+            raise ClaimsError(f"{place}: {key} `{row[key]}` is not one of {', '.join(allowed)}")
     evidence = row.get("evidence")
     needed = {
         "evidence": row["verdict"] != "unsettled",

@@ -55,7 +55,7 @@ def keep(root: Path, hosts: Iterable[str]) -> list[str]:
                 continue
             if missing := [stage for stage in notebook.stages if stage not in runs]:
                 raise EvidenceError(
-                    f"{notebook.path} on {host}: no run of {', '.join(missing)} is to be had: run"
+                    f"{notebook.path} on {host}: there is no run of {', '.join(missing)}: run"
                     " the notebook whole"
                 )
             for run in runs.values():
@@ -66,7 +66,7 @@ def keep(root: Path, hosts: Iterable[str]) -> list[str]:
                     )
             ran[notebook.path] = runs
         if not ran:
-            raise EvidenceError(f"no run on {host} is to be had: make run ON={host}")
+            raise EvidenceError(f"there is no run on {host}: make run ON={host}")
         for path, runs in ran.items():
             for stage, run in runs.items():
                 target = root / COMMITTED / host / path.with_name(f"{path.stem}.{stage}.ipynb")
@@ -88,7 +88,7 @@ def add(root: Path, file: Path, host: str) -> Path:
     except OSError as error:
         raise EvidenceError(f"{file}: it cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise EvidenceError(f"{file}: it is not the record of a run of ours") from None
+        raise EvidenceError(f"{file}: it is not the record of a run of this repository") from None
     if not isinstance(run, dict) or run.get("schema") != SCHEMA:
         raise EvidenceError(f"{file}: it is a record of another release: run the notebook again")
     if not _NAME.fullmatch(host):

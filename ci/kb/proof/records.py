@@ -228,7 +228,7 @@ def read(path: Path, root: Path | None = None) -> Run:
     try:
         about = path.lstat()
         if not stat.S_ISREG(about.st_mode):
-            raise RecordError("it is no regular file: remove it")
+            raise RecordError("it is not a regular file: remove it")
         if about.st_size > LARGEST:
             raise RecordError(f"it is larger than {LARGEST >> 20} MiB: remove it")
         text = path.read_text(encoding="utf-8")
@@ -266,40 +266,40 @@ def _check(content: Any) -> None:
 
     def need(holds: object, what: str) -> None:
         if not holds:
-            raise RecordError(f"{what}: it is no record of this release; run the notebook again")
+            raise RecordError(f"{what}: it is not a record of this release; run the notebook again")
 
     need(isinstance(content, dict) and isinstance(content.get("metadata"), dict), "no metadata")
     run = content["metadata"].get(RUN)
     need(isinstance(run, dict), f"no `{RUN}` in its metadata")
     need(run.get("schema") == SCHEMA, f"schema {run.get('schema')!r:.40}")
     for name in ("notebook", "stage", "result", "started"):
-        need(isinstance(run.get(name), str), f"`{name}` is no text")
+        need(isinstance(run.get(name), str), f"`{name}` is not text")
     need(run["result"] in ("passed", "failed"), "`result` is neither passed nor failed")
     path = Path(run["notebook"])
-    need(len(path.parts) == 3 and path.parts[0] in KINDS, "`notebook` is no path of a notebook")
-    need(".." not in path.parts and path.suffix == ".ipynb", "`notebook` is no path of a notebook")
+    plain = len(path.parts) == 3 and ".." not in path.parts and path.suffix == ".ipynb"
+    need(plain and path.parts[0] in KINDS, "`notebook` is not the path of a notebook")
     need(run["stage"] in stages.NAMED, "an unknown stage")
     try:
         need(datetime.datetime.fromisoformat(run["started"]).tzinfo, "`started` has no time zone")
     except ValueError:
-        need(False, "`started` is no time")
-    need(isinstance(run.get("duration"), int | float), "`duration` is no number")
+        need(False, "`started` is not a time")
+    need(isinstance(run.get("duration"), int | float), "`duration` is not a number")
     for name in ("host", "inputs", "parameters"):
-        need(isinstance(run.get(name), dict), f"`{name}` is no object")
+        need(isinstance(run.get(name), dict), f"`{name}` is not an object")
     name = run["host"].get("name")
     need(isinstance(name, str) and re.fullmatch(r"\w[\w.-]*", name), "`host` has no name")
     need(re.fullmatch(r"[\w.-]*", str(run["host"].get("machine") or "")), "an odd `machine`")
     need(all(isinstance(v, str | int | None) for v in run["host"].values()), "odd host facts")
     for name in ("commit", "kb"):
-        need(isinstance(run.get(name, ""), str | None), f"`{name}` is no text")
+        need(isinstance(run.get(name, ""), str | None), f"`{name}` is not text")
     need(_texts(run.get("hung", {"why": ""}), "why"), "`hung` gives no reason")
     error = run.get("error")
-    need(error is None or _texts(error, "cell", "message"), "`error` is no cell and message")
-    need(_rows(run.get("cells"), "id", "status"), "`cells` are no list of ids and statuses")
+    need(error is None or _texts(error, "cell", "message"), "`error` is not a cell and a message")
+    need(_rows(run.get("cells"), "id", "status"), "`cells` is not a list of ids and statuses")
     for name in ("broken", "flips"):
-        need(_rows(run.get(name) or [], "message"), f"`{name}` are no list of cases")
+        need(_rows(run.get(name) or [], "message"), f"`{name}` is not a list of cases")
     kills = run.get("killed") or []
-    need(_rows(kills, "cell", "then", "message"), "`killed` is no list of kills")
+    need(_rows(kills, "cell", "then", "message"), "`killed` is not a list of kills")
     need(all(isinstance(kill.get("after"), int | float) for kill in kills), "a kill without a time")
     state = run.get("state")
     need(

@@ -118,7 +118,7 @@ def supervise(peer: socket.socket, shared: Path | None, begun: float) -> NoRetur
                 file.seek(0)
                 report[name] = file.read().decode(errors="replace")
         else:
-            report["left"] = None if shared is None else left(shared, begun)
+            report["residue"] = None if shared is None else residue(shared, begun)
     try:
         peer.sendall(b"\0" + json.dumps(report).encode() + b"\n")
     finally:
@@ -192,7 +192,7 @@ def become_kernel(request: dict[str, Any], peer: socket.socket) -> NoReturn:
         os._exit(status)
 
 
-def left(shared: Path, since: float) -> list[str]:
+def residue(shared: Path, since: float) -> list[str]:
     """The first thing, if any, that is not as it was.
 
     A process besides this module's own, a queue, a semaphore, shared memory, or a file outside of

@@ -290,7 +290,9 @@ def run(
         raise KeyboardInterrupt from None
     except Exception as error:  # whatever breaks a run is reported as its failure
         if outcome.error is None:
-            outcome.error = {"cell": "", "message": f"the run could not start: {error}"}
+            begun = any(cell["status"] != "not run" for cell in outcome.cells)
+            what = "the run broke off" if begun else "the run could not start"
+            outcome.error = {"cell": "", "message": f"{what}: {error}"}
     if client.interrupted:  # in a cell nbclient tells it as the death of the kernel
         raise KeyboardInterrupt
     if client.late:

@@ -330,7 +330,7 @@ def changes(body: str, values: dict[str, Any]) -> list[tuple[Path, str]]:
             try:
                 expanded = string.Template(path).substitute(parameters.as_environment(values))
             except (KeyError, ValueError):
-                raise StepError(f"`{line}` uses something that is no parameter") from None
+                raise StepError(f"`{line}` uses something that is not a parameter") from None
             if not expanded.startswith("/"):
                 raise StepError(f"`{line}` gives {expanded!r}, which is not an absolute path")
             found.append((declared(expanded), what.strip()))

@@ -301,7 +301,8 @@ def _one_sentence(kind: type[BaseException], error: BaseException, trace: Any) -
     elif isinstance(error, NotJSONError):
         said = "the notebook cannot be read: it is not JSON"
     elif isinstance(error, yaml.YAMLError):
-        said = f"the parameters cannot be read: {getattr(error, 'problem', None) or 'no YAML'}"
+        why = getattr(error, "problem", None) or "they are not YAML"
+        said = f"the parameters cannot be read: {why}"
     elif isinstance(error, ValueError | TypeError) and Path(_last_file(trace)).parts[-2:] == (
         "papermill",
         "cli.py",

@@ -60,8 +60,8 @@ def check_passed(values: Mapping[Any, Any]) -> None:
         whole = NAME.fullmatch(name) if isinstance(name, str) else None
         if whole is None or keyword.iskeyword(name):
             raise ParameterError(
-                f"`{_beginning(name)}` is no name for a parameter: a name is a letter,"
-                " then letters, digits and _, and no word of Python"
+                f"`{_beginning(name)}` is not a name for a parameter: a name is a letter,"
+                " then letters, digits and _, and is not a word of Python"
             )
         if not _plain(value):
             raise ParameterError(
@@ -108,7 +108,7 @@ def declared(source: str) -> list[Parameter]:
         new = _parameter(node, comments.get(node.end_lineno or node.lineno, ""))
         if new.name in {parameter.name for parameter in found}:
             raise ParameterError(
-                f"line {new.line} of the parameters cell: `{new.name}` is there twice: remove one"
+                f"line {new.line} of the parameters cell: `{new.name}` appears twice: remove one"
             )
         found.append(new)
     return found
@@ -151,7 +151,7 @@ def check(known: list[Parameter], passed: dict[str, Any]) -> None:
         if name == "mode" and value not in MODES:
             near = difflib.get_close_matches(value, MODES, n=1, cutoff=0.4)
             meant = f"; did you mean `{near[0]}`?" if near else ""
-            raise ParameterError(f"mode `{value}` is none of {', '.join(MODES)}{meant}")
+            raise ParameterError(f"mode `{value}` is not one of {', '.join(MODES)}{meant}")
 
 
 def _fits(kind: str, value: Any) -> bool:

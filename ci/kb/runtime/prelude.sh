@@ -73,7 +73,7 @@ kb-note() {
   [ -n "$KB_STATE" ] ||
     kb-refuse "the note '$1' cannot be taken here: kb-note is for cells that change the host"
   [[ $1 =~ ^[a-z][a-z0-9-]*$ ]] ||
-    kb-refuse "'$1' is no name for a note: use lower-case letters, digits and -"
+    kb-refuse "'$1' is not a name for a note: use lower-case letters, digits and -"
   if [ -e "$KB_NOTES/$1" ]; then
     [ -n "$latest" ] && ! printf %s "$2" | cmp --quiet - "$KB_NOTES/$1" || return 0
   fi

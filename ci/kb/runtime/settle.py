@@ -5,8 +5,9 @@ from __future__ import annotations
 from kb.runtime.checks import Check
 
 MIME = "application/vnd.noble-runbooks.settled+json"
-VERDICTS = ("confirmed", "refuted", "partly", "outdated")
-EVIDENCE = ("executed", "inspected")
+DECIDED = ("confirmed", "refuted", "partly", "outdated")
+VERDICTS = (*DECIDED, "unsettled")
+OBSERVED = ("executed", "inspected")
 
 
 def settle(
@@ -24,7 +25,7 @@ def settle(
     Exactly one holding gives it; none, or several at once, leave the claim ``unsettled``, and then
     there is no evidence of anything.
     """
-    cases = dict(zip(VERDICTS, (confirmed, refuted, partly, outdated), strict=True))
+    cases = dict(zip(DECIDED, (confirmed, refuted, partly, outdated), strict=True))
     given = {verdict: case for verdict, case in cases.items() if case is not None}
     if not given:
         raise TypeError(f"settle({claim!r}) needs a check: confirmed=..., refuted=..., ...")
@@ -34,8 +35,8 @@ def settle(
                 f"settle({claim!r}, {verdict}=...) needs a comparator's result, not a"
                 f" {type(case).__name__}: a verdict comes from what was seen"
             )
-    if evidence not in EVIDENCE:
-        raise TypeError(f"settle({claim!r}): evidence must be one of {', '.join(EVIDENCE)}")
+    if evidence not in OBSERVED:
+        raise TypeError(f"settle({claim!r}): evidence must be one of {', '.join(OBSERVED)}")
     holding = [verdict for verdict, case in given.items() if case.holds]
     settled = holding[0] if len(holding) == 1 else "unsettled"
     by = evidence if settled != "unsettled" else None

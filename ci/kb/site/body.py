@@ -14,8 +14,9 @@ from urllib.parse import unquote
 from pymdownx.slugs import slugify
 
 from kb.proof import stages
-from kb.proof.claims import VERDICTS, expected
+from kb.proof.claims import expected
 from kb.runtime import terminal
+from kb.runtime.settle import VERDICTS
 from kb.site import helpers, highlight, outputs
 from kb.site.cells import Cell
 from kb.site.model import ClaimView, HostResult, NotebookView, StageRun
@@ -295,7 +296,7 @@ class BodyBuilder:
 def placeholder(name: str) -> str:
     """The line of Markdown that keeps a block's place.
 
-    The attribute `markdown` goes as Markdown sees to it, and stays where prose left HTML open.
+    Markdown removes the attribute; where it remains, prose before it left a tag open.
     """
     return f'<div data-kb="{name}" markdown></div>'
 

@@ -10,9 +10,10 @@ from typing import Any
 
 from kb.proof import records, stages
 from kb.proof.areas import Area
-from kb.proof.claims import VERDICTS, Claim, expected
+from kb.proof.claims import Claim, expected
 from kb.proof.hosts import Host
 from kb.runtime.parameters import Parameter
+from kb.runtime.settle import VERDICTS
 from kb.site.cells import Cell
 from kb.site.outputs import MATRIX, matrix_table
 

@@ -40,11 +40,11 @@ class NotebookFile(File):
 class OutputFile(File):
     """A picture or a long text from an output, or a notebook to download, kept in the cache."""
 
-    def __init__(self, config: MkDocsConfig, uri: str, kept: Path) -> None:
+    def __init__(self, config: MkDocsConfig, uri: str, file: Path) -> None:
         super().__init__(
             uri, None, config.site_dir, config.use_directory_urls, inclusion=InclusionLevel.INCLUDED
         )
-        self.abs_src_path = str(kept)
+        self.abs_src_path = str(file)
 
     def copy_file(self, dirty: bool = False) -> None:
         """Links the file into the site, which is quicker than a copy where there are hundreds."""
@@ -87,24 +87,30 @@ class HtmlPage(Page):
         self.present_anchor_ids = self._anchors
 
 
-class KeptPage(Page):
+class CachedPage(Page):
     """A page of Markdown, taken from the cache where nothing that goes into it has changed."""
 
     def __init__(
-        self, title: str | None, file: File, config: MkDocsConfig, *, cache: Cache, tools: str
+        self,
+        title: str | None,
+        file: File,
+        config: MkDocsConfig,
+        *,
+        cache: Cache,
+        build_digest: str,
     ) -> None:
         super().__init__(title, file, config)
         self.cache = cache
-        self.tools = tools
+        self.build_digest = build_digest
 
     def render(self, config: MkDocsConfig, files: Files) -> None:
-        key = digest(self.tools, self.url, self.markdown or "")
-        kept = self.cache.load(key)
-        if kept is None:
-            kept = self.rendered(config, files)
-            if kept.pop("clean"):
-                self.cache.save(key, kept)
-        self.restore(kept, files)
+        key = digest(self.build_digest, self.url, self.markdown or "")
+        cached = self.cache.load(key)
+        if cached is None:
+            cached = self.rendered(config, files)
+            if cached.pop("clean"):
+                self.cache.save(key, cached)
+        self.restore(cached, files)
 
     def rendered(self, config: MkDocsConfig, files: Files) -> dict[str, Any]:
         """Renders the page as MkDocs does, and returns what came of it."""
@@ -115,21 +121,21 @@ class KeptPage(Page):
             "files": {},
             "title": self.title,
             "content": self.content,
-            "toc": [_to_keep(item) for item in self.toc],
+            "toc": [_toc_as_json(item) for item in self.toc],
             "anchors": sorted(self.present_anchor_ids or ()),
             "links": {file.src_uri: links for file, links in (self.links_to_anchors or {}).items()},
         }
 
-    def restore(self, kept: Mapping[str, Any], files: Files) -> None:
-        self.title = kept["title"]
-        self.content = kept["content"]
-        self.toc = TableOfContents([_from_kept(item) for item in kept["toc"]])
-        self.present_anchor_ids = set(kept["anchors"])
-        targets = {files.get_file_from_path(uri): links for uri, links in kept["links"].items()}
+    def restore(self, cached: Mapping[str, Any], files: Files) -> None:
+        self.title = cached["title"]
+        self.content = cached["content"]
+        self.toc = TableOfContents([_toc_from_json(item) for item in cached["toc"]])
+        self.present_anchor_ids = set(cached["anchors"])
+        targets = {files.get_file_from_path(uri): links for uri, links in cached["links"].items()}
         self.links_to_anchors = {file: links for file, links in targets.items() if file}
 
 
-class NotebookPage(KeptPage):
+class NotebookPage(CachedPage):
     """A notebook's page."""
 
     def __init__(
@@ -141,9 +147,9 @@ class NotebookPage(KeptPage):
         claims: Mapping[str, ClaimView],
         templates: Templates,
         cache: Cache,
-        tools: str,
+        build_digest: str,
     ) -> None:
-        super().__init__(view.title, file, config, cache=cache, tools=tools)
+        super().__init__(view.title, file, config, cache=cache, build_digest=build_digest)
         self.view = view
         self.shown = ""
         self.key = ""
@@ -160,20 +166,20 @@ class NotebookPage(KeptPage):
         }
 
     def render(self, config: MkDocsConfig, files: Files) -> None:
-        self.key = digest(self.tools, self.view.digest, self.url)
-        kept = self.cache.load(self.key)
-        if kept is None:
-            kept = self.rendered(config, files)
-            if kept.pop("clean"):
-                self.cache.save(self.key, kept)
-        self.restore(kept, files)
-        self.entries = kept["entries"]
-        for name in kept["files"].keys() - {kept["download"]}:
+        self.key = digest(self.build_digest, self.view.digest, self.url)
+        cached = self.cache.load(self.key)
+        if cached is None:
+            cached = self.rendered(config, files)
+            if cached.pop("clean"):
+                self.cache.save(self.key, cached)
+        self.restore(cached, files)
+        self.entries = cached["entries"]
+        for name in cached["files"].keys() - {cached["download"]}:
             self._publish(name, files, config)
         offered = f"{self.view.url}{self.view.name}.ipynb"
-        files.append(OutputFile(config, offered, self.cache.files / kept["download"]))
+        files.append(OutputFile(config, offered, self.cache.files / cached["download"]))
         # The theme's search would go through what it finds here; the plugin puts it in after that.
-        self.content, self.shown = "", kept["content"]
+        self.content, self.shown = "", cached["content"]
 
     def rendered(self, config: MkDocsConfig, files: Files) -> dict[str, Any]:
         """Renders the prose, then puts the blocks in their places."""
@@ -191,13 +197,13 @@ class NotebookPage(KeptPage):
         download = compose(content, self.view, builder.shown)
         downloaded = self.cache.keep(download, ".ipynb")
         self.markdown = body.markdown
-        kept = super().rendered(config, files)
-        prose = kept["content"]
+        cached = super().rendered(config, files)
+        prose = cached["content"]
         self._check(body, prose)
         texts = {name: block.text for name, block in body.blocks.items()}
         own_anchors = [name for name in body.blocks if name.startswith("cell-")] + ["command"]
         return {
-            **kept,
+            **cached,
             "content": _PLACEHOLDER.sub(
                 lambda found: body.blocks[found[1]].html if found[1] in body.blocks else found[0],
                 prose,
@@ -205,7 +211,7 @@ class NotebookPage(KeptPage):
             "entries": search.entries(self.url, self.view.title, prose, texts),
             "files": {**assets, downloaded: len(download)},
             "download": downloaded,
-            "anchors": kept["anchors"] + own_anchors,
+            "anchors": cached["anchors"] + own_anchors,
         }
 
     def _publish(self, name: str, files: Files, config: MkDocsConfig) -> None:
@@ -244,16 +250,16 @@ class _Warnings(logging.Handler):
         logging.getLogger(Page.__module__).removeHandler(self)
 
 
-def _to_keep(item: AnchorLink) -> dict[str, Any]:
+def _toc_as_json(item: AnchorLink) -> dict[str, Any]:
     return {
         "title": item.title,
         "id": item.id,
         "level": item.level,
-        "children": [_to_keep(child) for child in item.children],
+        "children": [_toc_as_json(child) for child in item.children],
     }
 
 
-def _from_kept(kept: Mapping[str, Any]) -> AnchorLink:
-    item = AnchorLink(kept["title"], kept["id"], kept["level"])
-    item.children = [_from_kept(child) for child in kept["children"]]
+def _toc_from_json(cached: Mapping[str, Any]) -> AnchorLink:
+    item = AnchorLink(cached["title"], cached["id"], cached["level"])
+    item.children = [_toc_from_json(child) for child in cached["children"]]
     return item

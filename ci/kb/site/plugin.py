@@ -26,7 +26,7 @@ from kb.proof import stages
 from kb.site import ledger, load, search
 from kb.site.cache import Cache, digest
 from kb.site.model import ClaimView, NotebookView
-from kb.site.pages import HtmlPage, KeptPage, NotebookFile, NotebookPage
+from kb.site.pages import CachedPage, HtmlPage, NotebookFile, NotebookPage
 from kb.site.render import HERE, Templates
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.nav import Navigation
     from mkdocs.utils.templates import TemplateContext
 
-WHOLE = "kb-whole.html"  # name of the template that a finished page goes through
+FINISHED = "kb-finished.html"  # name of the template that a finished page goes through
 RECENT = 8  # runs on the home page
 _MARKER = re.compile(r"<!-- kb:([\w-]+) -->")
 _SOURCES = (".py", ".html")
@@ -127,7 +127,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
         notebooks = [self._add_notebook(view, files, config) for view in self.site.notebooks]
         self._add_areas(files, config)
         self._add_claims(files, config)
-        self.tools = self._tools(files, config)
+        self.build_digest = self._digest_of_build(files, config)
         claims = {view.claim.id: view for view in self.site.claims}
         for view, file in zip(self.site.notebooks, notebooks, strict=True):
             page = NotebookPage(
@@ -137,13 +137,13 @@ class SitePlugin(BasePlugin[SiteConfig]):
                 claims=claims,
                 templates=self.templates,
                 cache=self.cache,
-                tools=self.tools,
+                build_digest=self.build_digest,
             )
             self.pages.append(page)
         if config.nav is None:
             for file in files.documentation_pages():
                 if file.page is None:
-                    KeptPage(None, file, config, cache=self.cache, tools=self.tools)
+                    CachedPage(None, file, config, cache=self.cache, build_digest=self.build_digest)
             config.nav = self._nav(files)
         return files
 
@@ -159,23 +159,23 @@ class SitePlugin(BasePlugin[SiteConfig]):
         return env
 
     def _reuse(self, pages: list[NotebookPage], env: Environment, config: MkDocsConfig) -> None:
-        """Lets pages that come out as in an earlier build stand, theme and navigation included."""
-        loaders = [DictLoader({WHOLE: "{{ page.content }}"}), env.loader]
+        """Takes the finished HTML of each page from the cache, if nothing that makes it changed."""
+        loaders = [DictLoader({FINISHED: "{{ page.content }}"}), env.loader]
         env.loader = ChoiceLoader([loader for loader in loaders if loader])
         overrides = Path(config.theme.custom_dir).rglob("*") if config.theme.custom_dir else ()
-        frame = digest(
-            self.tools,
+        theme_digest = digest(
+            self.build_digest,
             *config.extra_css,
             *map(str, config.extra_javascript),
             *_outline(self.nav.items),
             *(path.read_bytes() for path in sorted(overrides) if path.is_file()),
         )
         for page in pages:
-            page.key = digest(page.key, frame)
+            page.key = digest(page.key, theme_digest)
             whole = self.cache.load_text(page.key)
             if whole is not None:
                 page.shown = whole
-                page.meta["template"] = WHOLE
+                page.meta["template"] = FINISHED
 
     def on_page_content(
         self, html: str, *, page: Page, config: MkDocsConfig, files: Files
@@ -212,7 +212,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
 
     @event_priority(-100)  # after whatever else has a hand in the page
     def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
-        if isinstance(page, NotebookPage) and page.meta.get("template") != WHOLE:
+        if isinstance(page, NotebookPage) and page.meta.get("template") != FINISHED:
             # The theme's indentation is a tenth of a page.
             output = minify_html.minify(output)
             self.cache.save_text(page.key, output)
@@ -382,7 +382,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
         last = there("verdicts.md", "hosts.md", "write.md")
         return [*there("index.md", "run.md", "rollback.md"), *areas, "claims/index.md", *last]
 
-    def _tools(self, files: Files, config: MkDocsConfig) -> str:
+    def _digest_of_build(self, files: Files, config: MkDocsConfig) -> str:
         """Names everything but the notebook itself that decides how its page comes out."""
         return digest(
             *(path.read_bytes() for path in sources()),

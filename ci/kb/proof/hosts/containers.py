@@ -120,7 +120,7 @@ class Container:
         """The content of a file in the container. Raises :class:`HostError`."""
         try:
             chunks, _ = self._api.get_archive(self._id, path)
-            return content(chunks)
+            return only_file_of_tar(chunks)
         except DockerException as error:
             raise HostError(f"{self.name}: {path} cannot be read: {_why(error)}") from None
 
@@ -171,7 +171,7 @@ class Container:
             self._api.remove_container(container, force=True)
 
 
-def content(chunks: Iterable[bytes]) -> bytes:
+def only_file_of_tar(chunks: Iterable[bytes]) -> bytes:
     """The content of the one file of the archive that the engine gives for a file."""
     with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
         member = archive.next()
@@ -179,7 +179,7 @@ def content(chunks: Iterable[bytes]) -> bytes:
         return file.read() if file else b""
 
 
-def surroundings() -> tuple[dict[str, str], dict[str, str]]:
+def proxy_and_ca() -> tuple[dict[str, str], dict[str, str]]:
     """What a user behind a TLS proxy gives each host: binds and variables."""
     binds: dict[str, str] = {}
     env = images.proxies() | {"KB_FIXTURES": managed.FIXTURES, "LANG": "C.UTF-8"}

@@ -32,7 +32,7 @@ class DockerSession(RemoteSession):
         self.image = images.ensure(host)
         self.here = f"{REPOSITORY}/{notebook.path.parent}"
         self.managers = []
-        binds, env = containers.surroundings()
+        binds, env = containers.proxy_and_ca()
         binds[str(notebook.root / notebook.path.parent)] = self.here
         binds |= {str(path): f"{FIXTURES}/{name}" for name, path in fixtures.items()}
         self._kind = (host, self.image["id"], binds)
@@ -87,7 +87,7 @@ class DockerSession(RemoteSession):
         if self._container is None:
             return
         container, self._container = self._container, None
-        untouched = self.managers and self.managers[-1].end.left == []
+        untouched = self.managers and self.managers[-1].end.residue == []
         if untouched and container.clear():
             remove_spare()
             _spare.append((self._kind, container))

@@ -29,7 +29,7 @@ PROSE = ("README.md", "LICENSE")  # the package's build wants them, but they cha
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
-# A session uses one state of the image, whatever is edited meanwhile.
+# Found once in a process: edits that are made while it runs do not change the image.
 _ensured: dict[Host, dict[str, str]] = {}
 
 

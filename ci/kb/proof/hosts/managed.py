@@ -148,7 +148,7 @@ class End:
 
     told: bool = False
     """Whether the host has said it."""
-    left: list[str] | None = None
+    residue: list[str] | None = None
     """What the kernel left on its host; None where the host has not said."""
     last_words: str = ""
 
@@ -237,7 +237,7 @@ class Provisioner(KernelProvisionerBase):
         lines = [line.strip() for line in said.decode(errors="replace").splitlines()]
         self.end.last_words = next((line for line in reversed(lines) if line), "")
         self.end.told = bool(report)
-        self.end.left = report.get("left")
+        self.end.residue = report.get("residue")
         self._status = report.get("status", ENDED)
         self._ended.set()
 

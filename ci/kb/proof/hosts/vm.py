@@ -47,7 +47,7 @@ class VmSession(RemoteSession):
         self.here = f"{REPOSITORY}/{notebook.path.parent}"
         self.managers = []
         machine = booted(host, self.image["id"])
-        binds, self._env = containers.surroundings()
+        binds, self._env = containers.proxy_and_ca()
         binds[str(notebook.root / notebook.path.parent)] = self.here
         binds |= {str(path): f"{FIXTURES}/{name}" for name, path in fixtures.items()}
         self._container = Container(
@@ -251,7 +251,7 @@ def _console(api: APIClient, boot: str) -> str:
         chunks, _ = api.get_archive(boot, "/vm/console")
     except NotFound:
         return ""
-    return containers.content(chunks).decode(errors="replace")
+    return containers.only_file_of_tar(chunks).decode(errors="replace")
 
 
 def _end_of(console: str) -> str:

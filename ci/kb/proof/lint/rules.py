@@ -181,11 +181,12 @@ def known_magics(notebook: Notebook) -> Iterator[str]:
         first = source(cell).split("\n", 1)[0]
         match = MAGIC.fullmatch(first)
         if first.startswith("%%") and match is None:
-            yield f"cell `{cell['id']}` begins with `{first.split()[0]}`, which is no magic of kb"
+            name = first.split()[0]
+            yield f"cell `{cell['id']}` begins with `{name}`, which is not a magic of kb"
         if match and not match[2].strip():
             yield f"cell `{cell['id']}`: %%{match[1]} needs a title, such as `%%{match[1]} Unpack`"
         if match and match[2].startswith("-"):
-            yield f"cell `{cell['id']}`: `{match[2].split()[0]}` is no option of %%{match[1]}"
+            yield f"cell `{cell['id']}`: `{match[2].split()[0]}` is not an option of %%{match[1]}"
         if match and notebook.kind == "notebooks" and match[1] not in ("observe", "preflight"):
             yield f"cell `{cell['id']}`: a notebook only looks; %%{match[1]} is for runbooks"
 
