@@ -168,6 +168,14 @@ def test_the_answer_of_a_notebook_has_the_verdicts_on_record(empty: Project) -> 
     assert 'href="#cell-look"' in point and 'href="../../../run/"' in page
 
 
+def test_what_a_source_is_can_be_looked_up_where_it_is_first_met(empty: Project) -> None:
+    about = text("title", "# A\n\nA post (source A §1) says it. Source A is wrong.")
+    empty.notebook(A, [about, text("more", "## More\n\nWhat source A says.")])
+    assert mkdocs(empty.root).returncode == 0
+    links = re.findall(r'<a href="([^"]*the-sources)">(.*?)</a>', html(empty.root, A))
+    assert links == [("../../../verdicts/#the-sources", "source A")]
+
+
 def test_what_a_cell_calls_is_folded_out_once(empty: Project) -> None:
     source = '. "$KB_HERE/a/lib.sh"\nput x'
     cells = [code("first", f"%%apply One\n{source}"), code("second", f"%%apply Two\n{source}")]

@@ -273,3 +273,12 @@ def test_a_verdict_is_rendered_by_the_ledger(shelf: Shelf) -> None:
 @pytest.mark.parametrize("output", [{}, {"output_type": "display_data"}, mime("text/plain", None)])
 def test_odd_outputs_break_nothing(shelf: Shelf, output: dict[str, object]) -> None:
     shelf.render(output)
+
+
+def test_of_a_long_output_the_first_lines_are_seen(shelf: Shelf) -> None:
+    lines = [f"line {number}" for number in range(outputs.LONG)]
+    assert "<details" not in shelf.render(stream("\n".join(lines))).html
+    seen, _, folded = shelf.render(stream("\n".join([*lines, "the end"]))).html.partition("<det")
+    assert f"line {outputs.FIRST - 1}</pre>" in seen
+    assert f"<summary>{len(lines) + 1 - outputs.FIRST} more lines</summary>" in folded
+    assert "the end</pre>" in folded

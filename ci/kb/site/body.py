@@ -44,6 +44,8 @@ _FRAGMENT = re.compile(r"(\]\((?:[^()#\s]+\.ipynb)?)#([^()\s]+)\)")
 # Pages written by hand lie in docs/, and at the root of the site.
 _BY_HAND = re.compile(r"(\]\((?:\.\./)+)docs/(?=[^()\s]+\.md[)#])")
 _CLAIM = re.compile(r"\[((?:`[^`]*`|[^`\[\]])+)\]\(#([a-z0-9-]+)\)")
+_SOURCE = re.compile(r"(?<![\w`\[-])[Ss]ource [A-Z]\b")  # a post that claims are taken from
+SOURCES = "verdicts/#the-sources"  # where a reader learns what they are
 _SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif"}
 
 
@@ -117,6 +119,7 @@ class BodyBuilder:
         self.much = code > MUCH
         self.shown: dict[str, dict[str, Any]] = {}
         """By cell: the outputs on the page, as a notebook may hold them, and whose they are."""
+        self._introduced = 0  # whether a reader knows by now what a source is
         self._told: set[str] = set()  # anchors of the helpers that stand on the page by now
 
     def build(self) -> Body:
@@ -158,9 +161,15 @@ class BodyBuilder:
                     urls[name] = posixpath.relpath(kept, posixpath.dirname(self.view.path))
         source = _ATTACHMENT.sub(lambda found: urls.get(found[1], found[0]), cell.source)
         source = _BY_HAND.sub(r"\1", source)
+        if not self._introduced:
+            source, self._introduced = _SOURCE.subn(self._introduce, source, count=1)
         if cell.id == ANSWER:
             source = _CLAIM.sub(self._judged, source)
         return _FRAGMENT.sub(lambda found: f"{found[1]}#{_slug(found[2])})", source)
+
+    def _introduce(self, found: re.Match[str]) -> str:
+        """The first mention of a source, as a link to what it is."""
+        return f'<a href="{self.link(SOURCES)}">{found[0]}</a>'
 
     def _judged(self, found: re.Match[str]) -> str:
         """A link to a claim of this notebook: its verdict on record, then a link to its cell."""
@@ -280,6 +289,8 @@ class BodyBuilder:
         view = self.claims.get(str(settled.get("claim")))
         verdict = str(settled.get("verdict"))
         saw = settled.get("saw")
+        # What did not come out says nothing, where another host has settled it.
+        told = verdict != "unsettled" or not view or view.claim.verdict == "unsettled"
         return self.templates.render(
             "settled.html",
             id=str(settled.get("claim"))[:100],
@@ -287,7 +298,7 @@ class BodyBuilder:
             expected=expected(view.claim, host) if view else (),
             verdict=verdict if verdict in VERDICTS else "unsettled",
             saw=_deciding_lines([str(line)[:1000] for line in saw[:20]], verdict)
-            if isinstance(saw, list) and self.spent < BUDGET
+            if isinstance(saw, list) and told and self.spent < BUDGET
             else [],  # the claim's page has them
             link=self.link,
         )

@@ -23,6 +23,8 @@ MATRIX = "application/vnd.noble-runbooks.matrix+json"
 PLAN = "application/vnd.noble-runbooks.plan+json"
 
 INLINE = 16_000  # characters of one text output on a page
+LONG = 24  # lines of one, above which it is folded
+FIRST = 8  # of its lines that are not
 SEARCHED = 4_000  # characters of one output in the search index
 TEXT_FILE = 2_000_000  # characters of one text output in a file beside the page
 HTML = 60_000  # characters of one HTML output; the parser's time grows with the square of depth
@@ -140,6 +142,19 @@ def _words(markup: str) -> str:
     return html.unescape("\n".join(" ".join(line.split()) for line in lines if line.strip()))
 
 
+def _folded(text: str, more: str = "") -> str:
+    """An output, of a long one the first lines and the rest a click away."""
+    lines = text.split("\n")
+    if len(lines) <= LONG:
+        return _block(terminal.to_html(text)) + more
+    first, rest = "\n".join(lines[:FIRST]), "\n".join(lines[FIRST:])
+    return (
+        f"{_block(terminal.to_html(first))}"
+        f'<details class="kb-more"><summary>{len(lines) - FIRST} more lines</summary>'
+        f"{_block(terminal.to_html(rest))}{more}</details>"
+    )
+
+
 def _cut(text: str, size: int) -> tuple[str, str, str]:
     """Splits into head, middle and tail, at line ends where lines are short enough."""
     head_end = text.rfind("\n", size // 3, size * 2 // 3)
@@ -215,8 +230,7 @@ class _Renderer:
             return Rendered()
         searched = terminal.plain(text[: 2 * SEARCHED])
         if len(text) <= self.inline:
-            shown = _block(terminal.to_html(text))
-            return Rendered(html=shown, text=searched, outputs=[_stream(text)])
+            return Rendered(html=_folded(text), text=searched, outputs=[_stream(text)])
         head, left_out, tail = _cut(text, self.inline)
         cut = len(text) > TEXT_FILE
         file = terminal.plain(text[:TEXT_FILE]) + ("\n[cut here]\n" if cut else "\n")
@@ -224,9 +238,11 @@ class _Renderer:
         said = f"{left_out.count(chr(10)) + 1:,} lines ({len(left_out):,} characters)"
         which = "the first part" if cut else "the whole output"
         return Rendered(
-            html=_block(terminal.to_html(head))
-            + f'<p class="kb-notice">{said} are left out here: <a href="{url}">{which}</a>.</p>'
-            + _block(terminal.to_html(tail)),
+            html=_folded(
+                head,
+                f'<p class="kb-notice">{said} are left out here: <a href="{url}">{which}</a>.</p>'
+                + _block(terminal.to_html(tail)),
+            ),
             text=searched,
             outputs=[_stream(f"{head}\n[{said} are left out here]\n{tail}")],
         )
