@@ -108,6 +108,10 @@ def write_runbook(project: Project) -> None:
             code("rollback", "%%rollback Put everything back\nkb-restore"),
         ],
         needs=["root"],
+        found_by={
+            "tasks": ["install go", "安装 Go"],
+            "symptoms": {"go: command not found": "verify", "tar: no room left": "steps"},
+        },
     )
     case = '[[broken]]\ncell = "preflight-space"\nmessage = "make room"\n'
     project.write("runbooks/go/install/ci/cases.toml", case)

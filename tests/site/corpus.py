@@ -288,12 +288,12 @@ def _output(noise: random.Random, step: int, sentence: Any) -> dict[str, Any]:
     return mime("text/plain", "\n".join(f"{noise.random():.8f}" for _ in range(25)))
 
 
-def mkdocs(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def mkdocs(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs `mkdocs build --strict` in a project."""
     return subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", *arguments],
         cwd=root,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", **environment},
         capture_output=True,
         text=True,
         check=False,

@@ -6,15 +6,26 @@ import json
 import re
 import shlex
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
-from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED
+from browser import served
+from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Project, mkdocs
 from kb.site.cells import read
 from papermill import cli as papermill
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-PAGES = ("", "run/", "hosts/", "verdicts/", "write/", "areas/go/", "claims/", "claims/b2-ring/")
+PAGES = (
+    "",
+    "symptoms/",
+    "run/",
+    "hosts/",
+    "verdicts/",
+    "write/",
+    "areas/go/",
+    "claims/",
+    "claims/b2-ring/",
+)
 NOTEBOOKS = (
     RUNBOOK,
     NOTEBOOK,
@@ -44,12 +55,12 @@ def search(page: Page, url: str, query: str) -> list[str]:
     page.wait_for_load_state("networkidle")
     page.keyboard.press("/")
     expect(page.locator("input.md-search__input")).to_be_focused()
-    page.keyboard.type(query)
-    page.keyboard.press("End")  # what is not on this keyboard comes without the release of a key
-    found = page.locator(".md-search-result__item a.md-search-result__link")
+    page.keyboard.insert_text(query)
+    found = page.locator(".kb-found a.md-search-result__link")
     expect(found.first).to_be_attached(timeout=30_000)
-    # All at once: the list may still be getting shorter.
-    hrefs: list[str] = found.evaluate_all("links => links.map(link => link.getAttribute('href'))")
+    page.wait_for_load_state("networkidle")
+    # All at once: the list may still be changing.
+    hrefs: list[str] = found.evaluate_all("links => links.map(link => link.href)")
     return hrefs
 
 
@@ -67,11 +78,85 @@ def test_search_finds_text_and_lands_on_its_section(
     page: Page, url: str, query: str, path: str, anchor: str
 ) -> None:
     hits = [unquote(hit) for hit in search(page, url, query)]
-    # The theme puts the words to be marked between the page and the section.
-    sections = [hit for hit in hits if re.search(rf"/{page_of(path)}(\?[^#]*)?#{anchor}$", hit)]
-    assert sections, hits
-    page.goto(sections[0])
+    assert hits[0] == f"{url}{page_of(path)}#{anchor}", hits
+    expect(page.locator(".kb-hit-text mark").first).to_be_visible()  # the words around it
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
     expect(page.locator(f"[id='{anchor}']")).to_be_in_viewport()
+
+
+def test_whoever_comes_from_a_symptom_is_told_so(page: Page, url: str) -> None:
+    assert search(page, url, "sudo: go: command not found")[0].endswith(
+        "install/?saw=go%3A+command+not+found#cell-verify"
+    )
+    page.goto(url + "symptoms/")
+    page.get_by_role("link", name="tar: no room left").click()
+    note = page.get_by_text("You are here because you saw")
+    expect(note).to_be_in_viewport()
+    expect(note.locator("q")).to_have_text("tar: no room left")
+    expect(page.locator("#steps")).to_be_in_viewport()
+    page.goto(f"{url}{page_of(RUNBOOK)}?saw=<img src=x onerror=window.harmed=1>#steps")
+    expect(note.locator("q")).to_have_text("<img src=x onerror=window.harmed=1>")
+    assert page.evaluate("window.harmed") is None
+
+
+def test_a_claim_comes_after_pages_with_its_verdict_first(page: Page, url: str) -> None:
+    search(page, url, "runtime polls io_uring service")
+    rows = page.locator(".kb-found > li")
+    expect(page.locator(".kb-found-group")).to_contain_text("all 2")
+    kinds = rows.evaluate_all("rows => rows.map(row => row.className.split(' ').at(-1))")
+    assert kinds.index("kb-found-group") == kinds.count("md-search-result__item") > 0
+    claim = page.locator(".kb-hit-claim").first
+    assert claim.inner_text().split("\n") == [
+        "refuted",
+        "The runtime polls through io_uring.",
+        "It polls through epoll.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "go " * 1700,
+        ".*+?^${}()|[]\\ (?:(a+)+)+$",
+        "<img src=x onerror=window.harmed=1>",
+        "\0 \u2028 %00",
+    ],
+    ids=["5000 characters", "regular expression", "HTML", "control characters"],
+)
+def test_no_query_breaks_the_search(page: Page, url: str, query: str) -> None:
+    page.goto(url)
+    box = page.locator("input.md-search__input")
+    box.fill(query)
+    said = page.locator(".md-search-result__meta")
+    expect(said).to_have_text(re.compile(r"^\d+ pages?$|No page has these words|Type what"))
+    assert page.evaluate("window.harmed") is None
+    box.fill("gopherarchive")
+    expect(page.locator(".kb-found a").first).to_have_attribute("href", re.compile("#steps$"))
+    page.keyboard.press("Escape")
+    expect(page.locator("#__search")).not_to_be_checked()
+
+
+def test_the_box_of_the_home_page_is_the_one_of_the_header(page: Page, url: str) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.goto(url)
+    page.locator(".kb-ask input").click()
+    page.keyboard.type("install go")
+    expect(page.locator("input.md-search__input")).to_have_value("install go")
+    expect(page.locator(".kb-found a").first).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/runbooks/go/install/**")
+
+
+def test_a_search_that_cannot_load_says_so(context: BrowserContext, url: str) -> None:
+    page = context.new_page()
+    page.route("**/search/**", lambda route: route.abort())
+    page.goto(url)
+    page.locator("input.md-search__input").fill("go")
+    expect(page.locator(".md-search-result__meta")).to_contain_text("check the connection")
+    page.unroute("**/search/**")
+    page.locator("input.md-search__input").fill("gopherarchive")
+    expect(page.locator(".kb-found a").first).to_be_attached()
 
 
 def command(page: Page) -> str:
@@ -162,10 +247,10 @@ def test_copying_a_cell_gives_the_bash_alone(
 
 def test_the_ledger_is_filtered_and_opened_by_keyboard(page: Page, url: str) -> None:
     page.goto(url + "claims/")
-    expect(page.get_by_role("status")).to_have_text("2 of 2 claims")
+    expect(page.locator(".kb-count")).to_have_text("2 of 2 claims")
     page.get_by_label("Text").focus()
     page.keyboard.type("epoll")
-    expect(page.get_by_role("status")).to_have_text("1 of 2 claims")
+    expect(page.locator(".kb-count")).to_have_text("1 of 2 claims")
     assert page.url.endswith("?q=epoll")
     page.keyboard.press("Tab")
     page.keyboard.press("r")  # refuted
@@ -177,7 +262,7 @@ def test_the_ledger_is_filtered_and_opened_by_keyboard(page: Page, url: str) -> 
     expect(row).to_have_attribute("open", "")
     expect(row).to_contain_text("Measure epoll_pwait.")
     page.reload()
-    expect(page.get_by_role("status")).to_have_text("1 of 2 claims")
+    expect(page.locator(".kb-count")).to_have_text("1 of 2 claims")
     row.locator("summary").press("Enter")
     row.get_by_role("link", name="Limits of a service, cell settle-ring").press("Enter")
     page.wait_for_url("**/limits/#cell-settle-ring")
@@ -196,7 +281,7 @@ def test_the_ledger_is_filtered_and_opened_by_keyboard(page: Page, url: str) -> 
 )
 def test_an_address_keeps_a_filter(page: Page, url: str, query: str, left: int) -> None:
     page.goto(url + "claims/" + query)
-    expect(page.get_by_role("status")).to_have_text(f"{left} of 2 claims")
+    expect(page.locator(".kb-count")).to_have_text(f"{left} of 2 claims")
     expect(page.locator(".kb-row:visible")).to_have_count(left)
 
 
@@ -217,7 +302,42 @@ def test_without_scripts_the_ledger_is_a_list_and_the_command_stands(
     expect(page.locator("#b2-ring dl")).to_be_visible()
     page.goto(url + page_of(RUNBOOK))
     assert command(page) == f"papermill {RUNBOOK} out.ipynb -p mode plan"
+    page.goto(url)
+    page.locator(".kb-ask input").fill("anything")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/symptoms/**")
+    page.get_by_role("link", name="go: command not found").click()
+    expect(page.locator("#cell-verify")).to_be_in_viewport()
     context.close()
+
+
+def test_a_site_works_below_a_prefix(chromium: Browser, tmp_path: Path, project: Project) -> None:
+    address = "/docs/noble runbooks/"
+    below = tmp_path / address.strip("/")
+    with served(tmp_path) as url:
+        base = url + quote(address.strip("/")) + "/"
+        built = mkdocs(project.root, "--site-dir", str(below), SITE_URL=base)
+        assert built.returncode == 0, built.stderr
+        page = chromium.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        hits = search(page, base, "gopherarchive")
+        assert hits[0] == f"{base}{page_of(RUNBOOK)}#steps"
+        page.goto(f"{base}claims/b2-ring/")
+        review = json.loads(page.locator("script[type='application/ld+json']").inner_text())
+        assert review["url"] == f"{base}claims/b2-ring/"
+        lost = (below / "404.html").read_text(encoding="utf-8")
+        page.route(
+            "**/no/such/page",
+            lambda route: route.fulfill(status=404, body=lost, content_type="text/html"),
+        )
+        page.goto(f"{base}no/such/page")
+        colour = page.locator(".md-header").evaluate(
+            "head => getComputedStyle(head).backgroundColor"
+        )
+        assert colour != "rgba(0, 0, 0, 0)"  # it has its style
+        page.close()
+    assert all(one.startswith((base, "data:")) for one in asked), asked
 
 
 def test_untrusted_outputs_do_no_harm(page: Page, url: str) -> None:

@@ -65,7 +65,7 @@ def test_what_a_person_needs_is_published_and_nothing_of_ci(site: Path) -> None:
 def test_an_area_is_called_what_its_file_says(project: Project) -> None:
     page = words(html(project.root, "areas/go"))
     assert "GO" in page and "All on go." in page and "Maintained by @maintainers." in page
-    assert "<strong>GO</strong>" in html(project.root, "")
+    assert '<h3><a href="areas/go/">GO</a></h3>' in html(project.root, "")
 
 
 def test_the_head_says_result_time_host_and_versions(project: Project) -> None:

@@ -70,7 +70,7 @@ def test_a_misshapen_record_ends_no_build(seed: int, pair: Project, tmp_path: Pa
     chance = random.Random(seed)  # noqa: S311 - not for security
     targets = sorted((pair.root / "build/runs").rglob("*.ipynb"))
     titles = {"go": "Go", "systemd": "systemd", "serving": "Serving"}
-    templates = Templates(tmp_path, titles, None)
+    templates = Templates(tmp_path, titles, None, {})
     publish(pair.root, templates)
     for _ in range(ROUNDS):
         target = chance.choice(targets)

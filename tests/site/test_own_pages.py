@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from browser import served
-from playwright.sync_api import Browser
+from kb.proof import catalog
+from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[2]
 RUNBOOKS = sorted(path.relative_to(ROOT) for path in ROOT.glob("runbooks/*/*.ipynb"))
@@ -71,3 +73,113 @@ def test_the_pages_are_light(own: Path) -> None:
         if len(raw) > 100_000 or len(gzip.compress(raw)) > 25_000:
             heavy[str(path.parent.relative_to(own))] = (len(raw), len(gzip.compress(raw)))
     assert not heavy
+
+
+# Pages, best first, for each query: what the search box shows, without the typing.
+ASK = """async ([engine, base, queries]) => {
+    const { Index } = await import(engine);
+    const index = new Index(new URL(base));
+    const found = [];
+    for (const query of queries) {
+        const { ranked } = await index.refine(await index.search(query));
+        found.push(ranked.slice(0, 10).map((page) => page.url));
+    }
+    return found;
+}"""
+
+
+def score(page: Page, address: str, own: Path, wanted: list[tuple[str, set[str]]]) -> list[int]:
+    """The rank of the page that each query is to find; 11 if it is not among the first ten."""
+    (engine,) = own.glob("assets/search-*/engine.js")
+    queries = [query for query, _ in wanted]
+    given = [address + str(engine.relative_to(own)), f"{address}search/pages/", queries]
+    ranks = []
+    for (_, pages), found in zip(wanted, page.evaluate(ASK, given), strict=True):
+        ranks.append(next((at for at, url in enumerate(found, 1) if url in pages), 11))
+    first, three = (sum(rank <= best for rank in ranks) / len(ranks) for best in (1, 3))
+    print(f"{len(ranks)} queries: first {first:.0%}, in the first three {three:.0%}")
+    return ranks
+
+
+@pytest.fixture
+def browser_page(chromium: Browser, address: str) -> Iterator[Page]:
+    page = chromium.new_page()
+    page.goto(address)
+    yield page
+    page.close()
+
+
+def test_every_notebook_is_found_by_what_people_type(
+    browser_page: Page, address: str, own: Path
+) -> None:
+    wanted = [
+        (words, {f"{notebook.path.with_suffix('')}/"})
+        for notebook in catalog.find(ROOT)
+        for words in (*notebook.tasks, *notebook.symptoms)
+    ]
+    ranks = score(browser_page, address, own, wanted)
+    # Several pages may cure one symptom.
+    late = [query for (query, _), rank in zip(wanted, ranks, strict=True) if rank > 3]
+    assert not late
+
+
+def test_queries_that_are_in_no_notebook_find_their_page(
+    browser_page: Page, address: str, own: Path
+) -> None:
+    lines = Path(__file__).with_name("queries.tsv").read_text(encoding="utf-8").splitlines()
+    wanted = [(query, set(urls.split("|"))) for query, urls in (line.split("\t") for line in lines)]
+    ranks = score(browser_page, address, own, wanted)
+    assert [query for (query, _), rank in zip(wanted, ranks, strict=True) if rank > 3] == []
+    assert ranks.count(1) / len(ranks) >= 0.85
+
+
+# Milliseconds from a key to the first result that it brings.
+WAIT = """() => {
+    const times = (window.times = []);
+    const list = document.querySelector(".kb-found");
+    let begun;
+    const box = document.querySelector("input.md-search__input");
+    box.addEventListener("input", () => (begun = performance.now()), true);
+    new MutationObserver(() => {
+        if (begun && list.childElementCount) times.push(performance.now() - begun);
+        begun = undefined;
+    }).observe(list, { childList: true });
+}"""
+
+
+def test_the_first_result_comes_within_100_ms_on_a_slow_phone(
+    chromium: Browser, address: str
+) -> None:
+    context = chromium.new_context(viewport={"width": 390, "height": 844})
+    page = context.new_page()
+    context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+    page.evaluate(WAIT)
+    page.locator(".kb-ask input").click()
+    page.wait_for_load_state("networkidle")
+    page.keyboard.type("install go on ubuntu", delay=250)
+    page.wait_for_timeout(500)
+    times = page.evaluate("window.times")
+    context.close()
+    print(f"from a key to its first result: {[round(time) for time in times]} ms")
+    assert len(times) >= 10
+    assert statistics.median(times) < 100
+
+
+def test_the_index_comes_in_pieces(chromium: Browser, address: str) -> None:
+    page = chromium.new_page()
+    sizes: list[int] = []
+    page.on(
+        "response",
+        lambda answer: sizes.append(len(answer.body())) if "/search/" in answer.url else None,
+    )
+    page.goto(address)
+    page.wait_for_load_state("networkidle")
+    assert sizes == []  # whoever does not search loads nothing
+    page.locator("input.md-search__input").click()
+    page.keyboard.type("GOMEMLIMIT")
+    page.locator(".kb-hit-claim").first.wait_for()
+    page.close()
+    assert len(sizes) > 3 and max(sizes) < 150_000
+    print(f"{len(sizes)} pieces, {sum(sizes) // 1000} kB, the largest {max(sizes) // 1000} kB")

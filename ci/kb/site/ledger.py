@@ -52,7 +52,7 @@ def _entry(view: ClaimView) -> dict[str, Any]:
     return entry
 
 
-def review(view: ClaimView, *, url: str, author: str) -> str:
+def review(view: ClaimView, *, url: str | None, author: str) -> str:
     """Returns the claim's schema.org ClaimReview, safe to stand in a script element."""
     claim = view.claim
     rating: dict[str, Any] = {"@type": "Rating", "alternateName": claim.verdict.capitalize()}
@@ -61,7 +61,7 @@ def review(view: ClaimView, *, url: str, author: str) -> str:
     found: dict[str, Any] = {
         "@context": "https://schema.org",
         "@type": "ClaimReview",
-        "url": url,
+        **({"url": url} if url else {}),
         "claimReviewed": claim.says,
         "itemReviewed": {
             "@type": "Claim",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mkdocs.exceptions import PluginError
+from pymdownx.slugs import slugify
 
 from kb.proof import areas, catalog, claims, hosts, records
 from kb.proof.records import Run
 from kb.proof.tables import TableError
+from kb.runtime.record import source
 from kb.site import cells
 from kb.site.cache import digest
 from kb.site.model import (
@@ -23,8 +26,13 @@ from kb.site.model import (
     SettlingCell,
     Site,
     StageRun,
+    Symptom,
     ordered,
 )
+
+_LINK = re.compile(r"\[([^\]]+)\]\([^()]*\)")  # in Markdown
+_HEADING = re.compile(r"(?m)^#{2,6} (.+)$")
+_SLUG = slugify(case="lower")
 
 
 def load(root: Path) -> Site:
@@ -83,7 +91,10 @@ def _view(
         area=notebook.area,
         name=notebook.name,
         title=notebook.title,
-        summary=notebook.summary,
+        short_title=notebook.short_title,
+        tasks=tuple(notebook.tasks),
+        symptoms=_symptoms(notebook),
+        summary=_LINK.sub(r"\1", notebook.summary),
         needs=tuple(notebook.needs),
         parameters=tuple(notebook.parameters),
         cells=tuple(cells.read(notebook.content)),
@@ -115,6 +126,18 @@ def _texts(root: Path, notebook: catalog.Notebook) -> dict[str, str]:
         except ValueError:  # a program; or a file of another directory, which cells do not name
             continue
     return found
+
+
+def _symptoms(notebook: catalog.Notebook) -> tuple[Symptom, ...]:
+    """Each symptom with an anchor of the page: of a heading, or of the next cell of code."""
+    anchors: dict[str, str] = {}
+    following = ""
+    for cell in reversed(notebook.cells):
+        heading = _HEADING.search(source(cell)) if cell["cell_type"] == "markdown" else None
+        if cell["cell_type"] == "code":
+            following = f"cell-{cell['id']}"
+        anchors[cell["id"]] = str(_SLUG(heading[1], "-")) if heading else following
+    return tuple(Symptom(words, anchors[cell]) for words, cell in notebook.symptoms.items())
 
 
 def _stage(run: Run, notebook: catalog.Notebook, *, older: bool) -> StageRun:

@@ -125,6 +125,18 @@ class HostResult:
 
 
 @dataclass(frozen=True)
+class Symptom:
+    """Words on a reader's screen, and the anchor on the page of what cures it."""
+
+    words: str
+    anchor: str
+
+    @property
+    def is_english(self) -> bool:
+        return self.words.isascii() or not any(letter >= "\u3005" for letter in self.words)
+
+
+@dataclass(frozen=True)
 class NotebookView:
     """A runbook or notebook with its cells and what came of it on each host.
 
@@ -146,6 +158,9 @@ class NotebookView:
     files: Mapping[str, str]
     """The text of those beside it, by path as its cells name it."""
     digest: str
+    short_title: str
+    tasks: tuple[str, ...]
+    symptoms: tuple[Symptom, ...]
 
     @property
     def url(self) -> str:
@@ -267,12 +282,16 @@ class Site:
         inside = [notebook for notebook in self.notebooks if notebook.area == area]
         return sorted(inside, key=lambda n: (n.kind != "runbooks", n.title.lower()))
 
-    def recent(self, count: int) -> list[tuple[NotebookView, HostResult]]:
+    def recent(self, count: int | None = None) -> list[tuple[NotebookView, HostResult]]:
         """The newest runs, one line for each notebook and host."""
         ran = [
             (notebook, host) for notebook in self.notebooks for host in notebook.hosts if host.when
         ]
         return sorted(ran, key=lambda pair: pair[1].when or datetime.min, reverse=True)[:count]
+
+    def failed(self) -> list[tuple[NotebookView, HostResult]]:
+        """What failed when it was last run, the newest first."""
+        return [(notebook, host) for notebook, host in self.recent() if host.status == "failed"]
 
     def standing(self) -> list[tuple[NotebookView, HostResult, list[StageRun]]]:
         """Each notebook's runs on each host, those whose oldest run is the oldest first."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
 
 OUTPUTS = "assets/outputs/"
+# The index is ours; the theme's plugin is there for the place of its box.
+NOT_BY_THE_THEME = {"search": {"exclude": True}}
 _PLACEHOLDER = re.compile(r'<div data-kb="([^"]+)"></div>')
 
 
@@ -67,19 +69,19 @@ class HtmlPage(Page):
         config: MkDocsConfig,
         *,
         html: str,
-        entries: list[dict[str, Any]],
+        text: str,
         anchors: set[str] | None = None,
         toc: list[AnchorLink] | None = None,
     ) -> None:
         super().__init__(title, file, config)
-        self.entries = entries
+        self.text = text
         self._html = html
         self._anchors = anchors or set()
         self._toc = toc or []
 
     def read_source(self, config: MkDocsConfig) -> None:
         self.markdown = ""
-        self.meta = {"title": self.title, "search": {"exclude": True}}
+        self.meta = {"title": self.title, **NOT_BY_THE_THEME}
 
     def render(self, config: MkDocsConfig, files: Files) -> None:
         self.content = self._html
@@ -102,6 +104,11 @@ class CachedPage(Page):
         super().__init__(title, file, config)
         self.cache = cache
         self.build_digest = build_digest
+        self.sections: list[dict[str, str]] = []
+
+    def read_source(self, config: MkDocsConfig) -> None:
+        super().read_source(config)
+        self.meta = {**self.meta, **NOT_BY_THE_THEME}
 
     def render(self, config: MkDocsConfig, files: Files) -> None:
         key = digest(self.build_digest, self.url, self.markdown or "")
@@ -121,6 +128,7 @@ class CachedPage(Page):
             "files": {},
             "title": self.title,
             "content": self.content,
+            "sections": search.sections(str(self.title), self.content or "", {}),
             "toc": [_toc_as_json(item) for item in self.toc],
             "anchors": sorted(self.present_anchor_ids or ()),
             "links": {file.src_uri: links for file, links in (self.links_to_anchors or {}).items()},
@@ -129,6 +137,7 @@ class CachedPage(Page):
     def restore(self, cached: Mapping[str, Any], files: Files) -> None:
         self.title = cached["title"]
         self.content = cached["content"]
+        self.sections = cached["sections"]
         self.toc = TableOfContents([_toc_from_json(item) for item in cached["toc"]])
         self.present_anchor_ids = set(cached["anchors"])
         targets = {files.get_file_from_path(uri): links for uri, links in cached["links"].items()}
@@ -149,11 +158,10 @@ class NotebookPage(CachedPage):
         cache: Cache,
         build_digest: str,
     ) -> None:
-        super().__init__(view.title, file, config, cache=cache, build_digest=build_digest)
+        super().__init__(view.short_title, file, config, cache=cache, build_digest=build_digest)
         self.view = view
         self.shown = ""
         self.key = ""
-        self.entries: list[dict[str, Any]] = []
         self._claims = claims
         self._templates = templates
 
@@ -162,7 +170,7 @@ class NotebookPage(CachedPage):
         self.meta = {
             "title": self.view.title,
             "description": self.view.summary,
-            "search": {"exclude": True},
+            **NOT_BY_THE_THEME,
         }
 
     def render(self, config: MkDocsConfig, files: Files) -> None:
@@ -173,7 +181,6 @@ class NotebookPage(CachedPage):
             if cached.pop("clean"):
                 self.cache.save(self.key, cached)
         self.restore(cached, files)
-        self.entries = cached["entries"]
         for name in cached["files"].keys() - {cached["download"]}:
             self._publish(name, files, config)
         offered = f"{self.view.url}{self.view.name}.ipynb"
@@ -208,7 +215,7 @@ class NotebookPage(CachedPage):
                 lambda found: body.blocks[found[1]].html if found[1] in body.blocks else found[0],
                 prose,
             ),
-            "entries": search.entries(self.url, self.view.title, prose, texts),
+            "sections": search.sections(self.view.title, prose, texts),
             "files": {**assets, downloaded: len(download)},
             "download": downloaded,
             "anchors": cached["anchors"] + own_anchors,

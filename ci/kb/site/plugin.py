@@ -23,6 +23,7 @@ from mkdocs.structure.toc import AnchorLink
 from mkdocs.theme import Theme
 
 from kb.proof import stages
+from kb.proof.catalog import KINDS
 from kb.site import ledger, load, search
 from kb.site.cache import Cache, digest
 from kb.site.model import ClaimView, NotebookView
@@ -38,7 +39,9 @@ if TYPE_CHECKING:
     from mkdocs.utils.templates import TemplateContext
 
 FINISHED = "kb-finished.html"  # name of the template that a finished page goes through
-RECENT = 8  # runs on the home page
+RECENT = 5  # runs on the home page
+SEEN = 3  # symptoms of a runbook on the home page
+SEARCH = ("box.js", "engine.js", "minisearch-7.2.0/index.js", "minisearch-7.2.0/LICENSE.txt")
 _MARKER = re.compile(r"<!-- kb:([\w-]+) -->")
 _SOURCES = (".py", ".html")
 # Of MkDocs, what plugins are not promised: without it pages would be lost or links not checked.
@@ -110,8 +113,12 @@ class SitePlugin(BasePlugin[SiteConfig]):
             # Not a warning of MkDocs, which would end the build: one bad record costs one page.
             print(f"{path} is left out: {why}", file=sys.stderr)
         titles = {name: area.title for name, area in self.site.areas.items()}
-        self.templates = Templates(self.cache.templates, titles, config.repo_url)
+        pages = {view.path: (view.url, view.short_title) for view in self.site.notebooks}
+        self.templates = Templates(self.cache.templates, titles, config.repo_url, pages)
+        # Behind a project's own changes of the theme.
+        config.theme.dirs.insert(int(bool(config.theme.custom_dir)), str(HERE / "theme"))
         self.pages: list[NotebookPage | HtmlPage] = []
+        self.written: list[CachedPage] = []
         theme_env = config.theme.get_env
 
         def get_env() -> Environment:
@@ -126,6 +133,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
         self._add_assets(files, config)
         notebooks = [self._add_notebook(view, files, config) for view in self.site.notebooks]
         self._add_areas(files, config)
+        self._add_symptoms(files, config)
         self._add_claims(files, config)
         self.build_digest = self._digest_of_build(files, config)
         claims = {view.claim.id: view for view in self.site.claims}
@@ -143,7 +151,10 @@ class SitePlugin(BasePlugin[SiteConfig]):
         if config.nav is None:
             for file in files.documentation_pages():
                 if file.page is None:
-                    CachedPage(None, file, config, cache=self.cache, build_digest=self.build_digest)
+                    guide = CachedPage(
+                        None, file, config, cache=self.cache, build_digest=self.build_digest
+                    )
+                    self.written.append(guide)
             config.nav = self._nav(files)
         return files
 
@@ -186,7 +197,10 @@ class SitePlugin(BasePlugin[SiteConfig]):
 
         def fill(found: re.Match[str]) -> str:
             parts = {
+                "ask": self._ask,
+                "symptoms": self._symptoms,
                 "areas": self._areas_list,
+                "failed": self._failed,
                 "recent": self._recent,
                 "verdicts": self._verdicts,
                 "hosts": self._hosts,
@@ -220,10 +234,43 @@ class SitePlugin(BasePlugin[SiteConfig]):
 
     @event_priority(-100)  # after the theme's search plugin has written its index
     def on_post_build(self, *, config: MkDocsConfig) -> None:
-        index = Path(config.site_dir) / "search" / "search_index.json"
-        if index.is_file():
-            search.extend_index(index, (entry for page in self.pages for entry in page.entries))
+        place = Path(config.site_dir) / "search"
+        (place / "search_index.json").unlink(missing_ok=True)  # of the theme, and empty
+        search.write(place / "pages", self._found(), self.cache)
+        search.write(place / "claims", self._found_claims(), self.cache)
         self.cache.prune()
+
+    def _found(self) -> Iterator[search.Found]:
+        """What can be found but for claims: runbooks, notebooks, then pages of other kinds."""
+        for page in self.pages:
+            if isinstance(page, NotebookPage):
+                view = page.view
+                area = self.site.areas[view.area].title
+                typed = (
+                    *((task, "") for task in view.tasks),
+                    *((symptom.words, symptom.anchor) for symptom in view.symptoms),
+                )
+                about = {"kind": view.kind[:-1], "area": area}
+                yield search.Found(page.url, view.title, about, page.sections, typed)
+        for guide in self.written:
+            yield search.Found(
+                guide.url, str(guide.title), {"kind": "guide"}, guide.sections, _typed(guide)
+            )
+        for page in self.pages:
+            if isinstance(page, HtmlPage) and page.text:
+                sections = [{"anchor": "", "heading": "", "text": page.text}]
+                yield search.Found(page.url, str(page.title), {"kind": "guide"}, sections)
+
+    def _found_claims(self) -> Iterator[search.Found]:
+        """The ledger: what is true comes first, and nothing of the evidence."""
+        for view in self.site.claims:
+            claim = view.claim
+            told = (claim.truth, claim.instead, claim.would_settle, claim.until)
+            text = "\n".join(" ".join(one.split()) for one in told if one).replace("`", "")
+            says = " ".join(claim.says.split()).replace("`", "")
+            about = {"kind": "claim", "verdict": claim.verdict}
+            sections = [{"anchor": "", "heading": "", "text": text}]
+            yield search.Found(view.url, says, about, sections)
 
     def on_serve(
         self, server: LiveReloadServer, *, config: MkDocsConfig, builder: Any
@@ -241,6 +288,13 @@ class SitePlugin(BasePlugin[SiteConfig]):
             uri = f"assets/{stem}.{digest(content)[:8]}.{suffix}"
             files.append(_file(config, uri, content=content))
             (config.extra_css if suffix == "css" else config.extra_javascript).append(uri)
+        contents = {name: (HERE / "assets/search" / name).read_bytes() for name in SEARCH}
+        # They import each other by name, so the place changes with the content.
+        place = f"assets/search-{digest(*contents.values())[:8]}"
+        for name, content in contents.items():
+            files.append(_file(config, f"{place}/{name}", content=content))
+        box = options.ExtraScript().validate({"path": f"{place}/box.js", "type": "module"})
+        config.extra_javascript.append(box)
 
     def _add_notebook(self, view: NotebookView, files: Files, config: MkDocsConfig) -> File:
         file = NotebookFile(
@@ -310,6 +364,25 @@ class SitePlugin(BasePlugin[SiteConfig]):
         )
         return str(file.url)
 
+    def _add_symptoms(self, files: Files, config: MkDocsConfig) -> None:
+        """Add the page of the words that are on screens, each with where it is cured."""
+        groups = [
+            (said.title, area, seen)
+            for area, said in self.site.areas.items()
+            if (seen := [view for view in self.site.area(area) if view.symptoms])
+        ]
+        self._add_page(
+            files,
+            config,
+            uri="symptoms/index.md",
+            title="By symptom",
+            template="symptoms.html",
+            text="The words on your screen, and what cures them: error messages and signs.",
+            anchors={area for _, area, _ in groups} | {v.name for *_, seen in groups for v in seen},
+            toc=[AnchorLink(title, area, 2) for title, area, _ in groups],
+            groups=groups,
+        )
+
     def _add_claims(self, files: Files, config: MkDocsConfig) -> None:
         self._add_page(
             files,
@@ -326,15 +399,15 @@ class SitePlugin(BasePlugin[SiteConfig]):
         )
         for view in self.site.claims:
             claim = view.claim
-            page_url = (config.site_url or "/").rstrip("/") + "/" + view.url
-            told = (claim.says, claim.truth, claim.instead, claim.would_settle)
+            # Whoever reads structured data does not know where the page was: absolute or none.
+            page_url = config.site_url.rstrip("/") + "/" + view.url if config.site_url else None
             file = self._add_page(
                 files,
                 config,
                 uri=f"claims/{claim.id}.md",
-                title=claim.says.rstrip(".").replace("`", ""),
+                title=f"{claim.verdict.capitalize()}: " + claim.says.rstrip(".").replace("`", ""),
                 template="claim.html",
-                text="\n".join([*filter(None, told), *(s for seen in view.seen for s in seen.saw)]),
+                text="",  # found in an index of its own
                 view=view,
                 review=ledger.review(view, url=page_url, author=config.site_name),
             )
@@ -358,8 +431,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
         file = _file(config, uri, content="")
         files.append(file)
         html = self.templates.render(template, link=self.templates.linker(file.url), **values)
-        entries = [search.entry(file.url, title, search.lines(text, {title}))]
-        page = HtmlPage(title, file, config, html=html, entries=entries, anchors=anchors, toc=toc)
+        page = HtmlPage(title, file, config, html=html, text=text, anchors=anchors, toc=toc)
         self.pages.append(page)
         return file
 
@@ -374,13 +446,18 @@ class SitePlugin(BasePlugin[SiteConfig]):
                 said.title: [
                     f"areas/{area}/index.md",
                     *there(f"areas/{area}/releases.md"),
-                    *(view.path for view in self.site.area(area)),
+                    *(
+                        {kind.capitalize(): inside}
+                        for kind in KINDS
+                        if (inside := [v.path for v in self.site.area(area) if v.kind == kind])
+                    ),
                 ]
             }
             for area, said in self.site.areas.items()
         ]
         last = there("verdicts.md", "hosts.md", "write.md")
-        return [*there("index.md", "run.md", "rollback.md"), *areas, "claims/index.md", *last]
+        first = there("index.md", "symptoms/index.md")
+        return [*first, *areas, "claims/index.md", *there("run.md", "rollback.md"), *last]
 
     def _digest_of_build(self, files: Files, config: MkDocsConfig) -> str:
         """Names everything but the notebook itself that decides how its page comes out."""
@@ -405,12 +482,28 @@ class SitePlugin(BasePlugin[SiteConfig]):
             {
                 "name": area,
                 "about": said.sentence,
-                "runbooks": sum(n.kind == "runbooks" for n in self.site.area(area)),
+                "runbooks": [n for n in self.site.area(area) if n.kind == "runbooks"],
                 "notebooks": sum(n.kind == "notebooks" for n in self.site.area(area)),
             }
             for area, said in self.site.areas.items()
         ]
         return self._part("areas.html", url, areas=areas)
+
+    def _ask(self, url: str) -> str:
+        return self._part("ask.html", url)
+
+    def _symptoms(self, url: str) -> str:
+        """Some of each runbook's, of those that are soon read."""
+        runbooks = [
+            (view, sorted(english, key=lambda symptom: len(symptom.words))[:SEEN])
+            for area in self.site.areas
+            for view in self.site.area(area)
+            if view.kind == "runbooks" and (english := [s for s in view.symptoms if s.is_english])
+        ]
+        return self._part("seen.html", url, runbooks=runbooks)
+
+    def _failed(self, url: str) -> str:
+        return self._part("failed.html", url, runs=self.site.failed()[:RECENT])
 
     def _recent(self, url: str) -> str:
         return self._part("recent.html", url, runs=self.site.recent(RECENT))
@@ -437,6 +530,11 @@ class SitePlugin(BasePlugin[SiteConfig]):
 def sources() -> list[Path]:
     """The files of this package that have a part in a page: of all rooms, as all are imported."""
     return [path for path in sorted(HERE.parent.rglob("*")) if path.suffix in _SOURCES]
+
+
+def _typed(page: Page) -> tuple[tuple[str, str], ...]:
+    """What people type to find a page of Markdown: `found_by` in its front matter."""
+    return tuple((str(words), "") for words in page.meta.get("found_by") or ())
 
 
 def _outline(items: Iterable[StructureItem]) -> Iterator[str]:

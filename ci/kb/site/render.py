@@ -19,7 +19,9 @@ from kb.site import command
 
 HERE = Path(__file__).parent
 
-_CODE = re.compile(r"`([^`]+)`")
+# As the records of claims name them.
+_NAMED = re.compile(r"((?:runbooks|notebooks)/[\w-]+/[\w-]+\.ipynb)|(?<=runbook )([\w-]+/[\w-]+)")
+_CODE = re.compile(r"(?<!`)(`+)(?!`) ?(.+?) ?(?<!`)\1(?!`)")
 STATUS = {
     "passed": "Passed",
     "failed": "Failed",
@@ -69,10 +71,17 @@ MEANING = {
 class Templates:
     """Renders the templates of this package, every value escaped.
 
-    ``titles`` are the areas'; ``repository`` is where the project lives, if that is known.
+    ``titles`` are the areas'; ``repository`` is where the project lives, if that is known;
+    ``pages`` are the notebooks, path to URL and title.
     """
 
-    def __init__(self, bytecode: Path, titles: Mapping[str, str], repository: str | None) -> None:
+    def __init__(
+        self,
+        bytecode: Path,
+        titles: Mapping[str, str],
+        repository: str | None,
+        pages: Mapping[str, tuple[str, str]],
+    ) -> None:
         self.bytecode = FileSystemBytecodeCache(str(bytecode))
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
@@ -90,6 +99,7 @@ class Templates:
             area=titles.__getitem__,
             label=stages.label,
             meaning=MEANING.__getitem__,
+            linked=lambda text, link: linked(text, pages, link),
         )
         self._environment.globals.update(STATUS=STATUS, command=command, repository=repository)
         self._environment.tests["secret"] = is_secret
@@ -106,7 +116,22 @@ class Templates:
 def prose(text: object) -> Markup:
     """A sentence from a claim or a record: plain text in which backticks mark code."""
     escaped = html.escape(str(text).strip())
-    return Markup(_CODE.sub(r"<code>\1</code>", escaped))  # noqa: S704 - escaped one line above
+    return Markup(_CODE.sub(r"<code>\2</code>", escaped))  # noqa: S704 - escaped one line above
+
+
+def linked(
+    text: object, pages: Mapping[str, tuple[str, str]], link: Callable[[str], str]
+) -> Markup:
+    """The same, with notebooks that it names by their paths as links to their pages."""
+
+    def to_page(found: re.Match[str]) -> str:
+        path = found[1] or f"runbooks/{found[2]}.ipynb"
+        if path not in pages:
+            return found[0]
+        url, title = pages[path]
+        return f'<a href="{html.escape(link(url))}">{html.escape(title)}</a>'
+
+    return Markup(_NAMED.sub(to_page, prose(text)))  # noqa: S704 - escaped, as above
 
 
 def when(moment: datetime | None) -> Markup:

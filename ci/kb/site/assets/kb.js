@@ -112,11 +112,25 @@
     if (proof) proof.open = true;
   }
 
+  // Whoever comes from a symptom is told so where it is cured.
+  function here(words, hash) {
+    const target = hash.length > 1 && document.getElementById(decodeURIComponent(hash.slice(1)));
+    if (!words || !target) return;
+    const note = document.createElement("p");
+    const said = document.createElement("q");
+    said.textContent = words;
+    note.className = "kb-saw";
+    note.append("You are here because you saw ", said);
+    target.before(note);
+    note.scrollIntoView();
+  }
+
   document.querySelectorAll("form.kb-command").forEach(builder);
   const form = document.getElementById("filter");
   if (form) ledger(form, document.getElementById("ledger"));
   openAround(location.hash);
   addEventListener("hashchange", () => openAround(location.hash));
+  here(new URLSearchParams(location.search).get("saw"), location.hash);
   // Paper has no clicks.
   addEventListener("beforeprint", () => {
     document.querySelectorAll("details:not(.kb-row)").forEach((box) => (box.open = true));
