@@ -100,13 +100,16 @@ run() {
     mkdir "$site"
     tar --extract --gzip --file "$kit/site.tar.gz" --directory "$site"
     export PYTHONPATH=$site PYTHONDONTWRITEBYTECODE=1
-    for name in ptx-only other-card all-cards; do
+    local programs=(ptx-only other-card all-cards)
+    for name in "${programs[@]}"; do
         within "$kit/programs/$name"
         PYTHONPATH=$kit/readers:runbooks/cuda/check-host within python3 -m cuda_needs "$kit/programs/$name"
     done >"$out/programs.txt" 2>&1
     within python3 -m papermill notebooks/cuda/runtime-driver-matrix.ipynb \
         "$out/runtime-driver-matrix.ipynb" -p runtimes "$kit/runtimes" \
         -p drivers "$(dirname "$(ldconfig -p | sed -n 's/.*libcuda\.so\.1 .*=> //p' | head -n 1)")"
+    within python3 -m papermill runbooks/cuda/check-host.ipynb "$out/check-host.ipynb" -p mode plan \
+        -p pyelftools "$kit/readers" -p subjects "$(printf "$kit/programs/%s " "${programs[@]}")"
     rm --recursive "$site"
     echo "in $out, after $SECONDS seconds: $(find "$out" -maxdepth 1 -type f -printf '%f ')"
 }

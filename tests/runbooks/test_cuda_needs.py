@@ -61,6 +61,9 @@ def tell(
 @pytest.fixture(scope="session")
 def compiled(tools: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with one program, compiled in three ways: prog, object.o, device.o, ptx-only."""
+    if shutil.which("g++") is None:
+        assert "CI" not in os.environ, "nvcc takes g++"
+        pytest.skip("there is no g++ here, which nvcc takes")
     place = tmp_path_factory.mktemp("compiled")
     (place / "k.cu").write_text(KERNEL)
     all_cards = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in CARDS.values()]
@@ -162,6 +165,7 @@ def test_the_runtime_is_found_missing(tell: Callable[..., Any], compiled: Path) 
         ({"module": "580.65.06"}, "mismatch"),
         ({"nodes": []}, "no-nodes"),
         ({"library_cuda": (12, 9)}, "gate"),
+        ({"library_cuda": (12, 9), "module": ""}, "gate"),  # as runtimes do without a card
         ({"glibc": (2, 3)}, "glibc"),
         ({"machine": "AArch64"}, "machine"),
     ],
@@ -496,3 +500,22 @@ def test_the_gate_is_what_runtimes_and_drivers_do(
         assert pairs.word(runtime, said).startswith(
             {"yes": "taken", "minor": "minor version", "no": "refused"}[answer]
         ), (runtime, driver)
+
+
+@pytest.mark.parametrize(("isa", "said"), [("9.5", ""), ("9.6", "Unsupported .version 9.6")])
+def test_the_newest_ptx_is_the_compilers(
+    module: Callable[[str], ModuleType], tools: Path, tmp_path: Path, isa: str, said: str
+) -> None:
+    source = (PROGRAM / "ci/kernel.ptx").read_text().replace(".version 9.5", f".version {isa}")
+    (tmp_path / "kernel.ptx").write_text(source)
+    done = subprocess.run(
+        [tools / "toolkit/bin/ptxas", "-arch=sm_80", "kernel.ptx"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said in done.stderr
+    rules = module("rules")
+    newest = rules.newest_ptx(max(rules.PTX_OF))
+    assert (rules.version(isa) <= newest) == (done.returncode == 0)

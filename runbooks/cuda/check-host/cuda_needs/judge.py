@@ -57,8 +57,10 @@ class Judge:
         self._linked()
         wants_cuda = self.wants_cuda()
         if wants_cuda:
-            self._driver()
+            # The runtime compares versions before it looks for a card.
+            self._library()
             self._runtimes()
+            self._kernel()
             self._codes()
         elif not self.found:
             self._say("note", "no-cuda", "it asks for nothing of CUDA")
@@ -168,7 +170,7 @@ class Judge:
 
     # --- what the driver says ---
 
-    def _driver(self) -> None:
+    def _library(self) -> None:
         host = self.host
         if self.subject.userland:
             for path, file in self.subject.files.items():
@@ -182,8 +184,7 @@ class Judge:
                 " insufficient, which is not what is wrong",
                 f"it comes with {BROUGHT_BY['libcuda']}",
             )
-            return
-        if host.library_is_stub:
+        elif host.library_is_stub:
             self._say(
                 "breaks",
                 "stub",
@@ -191,7 +192,12 @@ class Judge:
                 " (error 34)",
                 "take its directory out of the loader's path (ld.so.conf.d, LD_LIBRARY_PATH)",
             )
-        elif host.root == "/" and not host.module:
+
+    def _kernel(self) -> None:
+        host = self.host
+        if not host.library or host.library_is_stub:
+            return
+        if host.root == "/" and not host.module:
             self._say(
                 "breaks",
                 "no-module",
