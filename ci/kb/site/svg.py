@@ -16,17 +16,21 @@ MOST = 100_000  # elements, those counted again that are drawn again by a refere
 _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 _XML = "http://www.w3.org/XML/1998/namespace"
-# No markers: one is drawn at each point of each line that inherits it.
+# No markers: one is drawn at each point of each line that inherits it. No filters: a blur of a
+# large drawing takes minutes, and a drawing without its shadows says as much.
 _SHAPES = (
     "svg g defs symbol use title desc path rect circle ellipse line polyline polygon text tspan"
-    " textPath linearGradient radialGradient stop pattern clipPath mask filter feBlend"
-    " feColorMatrix feComponentTransfer feComposite feFlood feFuncA feFuncB feFuncG feFuncR"
-    " feGaussianBlur feMerge feMergeNode feMorphology feOffset image style switch"
+    " textPath linearGradient radialGradient stop pattern clipPath mask image style switch"
 )
 _TAGS = {f"{{{_SVG}}}{name}" for name in _SHAPES.split()}
 _STYLE = f"{{{_SVG}}}style"
 # What is drawn beside and then laid over takes more than an element does.
-_COSTS = {f"{{{_SVG}}}filter": 1000, f"{{{_SVG}}}mask": 50, f"{{{_SVG}}}pattern": 50}
+_COSTS = {f"{{{_SVG}}}mask": 50, f"{{{_SVG}}}pattern": 50, f"{{{_SVG}}}clipPath": 10}
+# What is not simply laid over is drawn beside, too. A style sheet could ask that of all elements.
+_LAYERS = {"opacity", "mix-blend-mode", "isolation"}
+_LAYER = 10
+_RULES = 50  # rules of a style sheet that are looked at for an element in the time it is drawn
+_SELECTOR = 100  # characters; a long one is looked for along all that an element lies in
 _HREFS = ("href", f"{{{_XLINK}}}href")
 _FUNCTIONS = {
     "rgb", "rgba", "hsl", "hsla", "url",
@@ -100,6 +104,7 @@ def _stylesheet(source: str) -> str:
         f"{tinycss2.serialize(rule.prelude)}{{{declarations}}}"
         for rule in tinycss2.parse_stylesheet(source, skip_comments=True, skip_whitespace=True)
         if rule.type == "qualified-rule"
+        and len(tinycss2.serialize(rule.prelude)) <= _SELECTOR
         and _harmless(rule.prelude, references=False)
         and (declarations := _declarations(tinycss2.parse_blocks_contents(rule.content)))
     )
@@ -109,7 +114,9 @@ def _declarations(nodes: Iterable[Any], *, references: bool = False) -> str:
     return ";".join(
         node.serialize()
         for node in nodes
-        if node.type == "declaration" and _harmless(node.value, references=references)
+        if node.type == "declaration"
+        and (references or node.lower_name not in _LAYERS)
+        and _harmless(node.value, references=references)
     )
 
 
@@ -150,15 +157,24 @@ class _Drawing:
         self._sizes: dict[ElementTree.Element, float] = {}
 
     def size(self) -> float:
-        return self._size(self._root)
+        styles = (element.text or "" for element in self._root.iter(_STYLE))
+        rules = sum(style.count("{") for style in styles)
+        return self._size(self._root) * (1 + rules / _RULES)
 
     def _size(self, element: ElementTree.Element) -> float:
         if element not in self._sizes:
             self._sizes[element] = float("inf")  # while it is counted: a circle has no end
             targets = [self._named[name] for name in _references(element) if name in self._named]
-            parts = [_COSTS.get(element.tag, 1), *map(self._size, (*element, *targets))]
+            own = _COSTS.get(element.tag, 1) + _LAYER * bool(_LAYERS & _properties(element))
+            parts = [own, *map(self._size, (*element, *targets))]
             self._sizes[element] = sum(parts)
         return self._sizes[element]
+
+
+def _properties(element: ElementTree.Element) -> set[str]:
+    """The properties that an element sets for itself."""
+    declared = tinycss2.parse_blocks_contents(element.get("style", ""))
+    return {*element.attrib, *(one.lower_name for one in declared if one.type == "declaration")}
 
 
 def _references(element: ElementTree.Element) -> Iterator[str]:
