@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,39 @@ KERNEL = {
 }
 # What an image is made of: with the repository's own files, a project uses the repository's image.
 SHARED = ("pyproject.toml", "requirements-host.txt", "README.md", "LICENSE")
+
+
+CLAIM = """\
+- id: a1-user
+  source: A §1
+  says: A container's user is root.
+  verdict: confirmed
+  evidence: executed
+  truth: It is.
+  instead: Nothing.
+"""
+
+
+def git(root: Path, *arguments: str, **env: str) -> None:
+    """Run git in a repository, as somebody."""
+    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    command = ["git", "-C", str(root), *who, *arguments]
+    subprocess.run(command, check=True, capture_output=True, env={"PATH": "/usr/bin:/bin", **env})
+
+
+def commit_all(root: Path) -> None:
+    """Make a repository of what lies there."""
+    git(root, "init")
+    git(root, "add", ".")
+    git(root, "commit", "--allow-empty", "-m", "x")
+
+
+def wait_for(holds: Callable[[], object], within: float = 120) -> None:
+    """Wait until something holds; fail if it takes too long."""
+    deadline = time.monotonic() + within
+    while not holds():
+        assert time.monotonic() < deadline, "it took too long"
+        time.sleep(0.02)
 
 
 def text(identity: str, source: str) -> Any:

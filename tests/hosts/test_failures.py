@@ -7,25 +7,16 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from golden import Told
 from kb.proof import records
 from places import containers, shape
-from project import Project, code, notebook, runbook, statuses
+from project import Project, code, notebook, runbook, statuses, wait_for
 
 WAIT = "open('/tmp/begun', 'w').close()\nimport time\ntime.sleep(120)"
-
-
-def wait_for(holds: Callable[[], object], within: float = 120) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.1)
 
 
 def begun(book: str) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,9 @@ from golden import Told
 from kb.proof import catalog, evidence, records
 from kb.proof.evidence import EvidenceError
 from kb.runtime.record import RUN
-from project import Project, code, notebook, runbook
+from project import Project, code, commit_all, notebook, runbook
 
 BOOK = "runbooks/a/x.ipynb"
-
-
-def git(root: Path, *arguments: str) -> None:
-    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-    subprocess.run(["git", "-C", str(root), *who, *arguments], check=True, capture_output=True)
 
 
 @pytest.fixture
@@ -28,9 +22,7 @@ def ran(project: Project) -> Project:
     """A committed runbook, which an operator's papermill has executed."""
     project.add(BOOK, runbook(code("look", "%%observe Look\ncat /etc/os-release")))
     project.write("runbooks/a/x/helper.sh", "true\n")
-    git(project.root, "init")
-    git(project.root, "add", ".")
-    git(project.root, "commit", "-m", "x")
+    commit_all(project.root)
     done = project.papermill(BOOK)
     assert done.returncode == 0, done.stderr
     return project
@@ -108,9 +100,7 @@ def test_a_file_that_is_none(project: Project, told: Told) -> None:
 def built(project: Project) -> Project:
     """A committed notebook that has been run on a host of CI's."""
     project.add("notebooks/a/n.ipynb", notebook(code("look", "1")))
-    git(project.root, "init")
-    git(project.root, "add", ".")
-    git(project.root, "commit", "-m", "x")
+    commit_all(project.root)
     store(project)
     return project
 

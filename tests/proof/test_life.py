@@ -17,19 +17,10 @@ from kb.proof.life import Life, StageError
 from kb.runtime.engine import Outcome
 from kb.runtime.settle import MIME
 from nbformat import v4
-from project import Project, code, notebook, runbook
+from project import CLAIM, Project, code, notebook, runbook
 
 RUNBOOK = "runbooks/a/x.ipynb"
 NOTEBOOK = "notebooks/a/x.ipynb"
-CLAIM = """\
-- id: a1-user
-  source: A §1
-  says: A container's user is root.
-  verdict: confirmed
-  evidence: executed
-  truth: It is.
-  instead: Nothing.
-"""
 
 Does = Callable[[Any, Outcome, "Session"], None]
 

@@ -14,25 +14,10 @@ from kb.proof import catalog, claims, plan, records
 from kb.proof.hosts import Host
 from kb.proof.plan import PlanError
 from kb.runtime.record import RUN
-from project import Project, code, notebook
+from project import CLAIM, Project, code, commit_all, git, notebook
 
 BOOK = "notebooks/a/x.ipynb"
-CLAIM = """\
-- id: a1-user
-  source: A §1
-  says: A container's user is root.
-  verdict: confirmed
-  evidence: executed
-  truth: It is.
-  instead: Nothing.
-"""
 WEEK = datetime.timedelta(days=7)
-
-
-def git(root: Path, *arguments: str, **env: str) -> None:
-    who = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-    command = ["git", "-C", str(root), *who, *arguments]
-    subprocess.run(command, check=True, capture_output=True, env={"PATH": "/usr/bin:/bin", **env})
 
 
 def book(project: Project, source: str = "1", path: str = BOOK) -> catalog.Notebook:
@@ -76,9 +61,7 @@ def run(project: Project, age: float = 0, **more: Any) -> None:
 def ran(project: Project) -> Project:
     project.claims(CLAIM)
     book(project)
-    git(project.root, "init")
-    git(project.root, "add", ".")
-    git(project.root, "commit", "-m", "x")
+    commit_all(project.root)
     run(project)
     return project
 

@@ -23,7 +23,7 @@ from kb.proof.records import RecordError
 from kb.runtime import record
 from kb.runtime.record import RUN, SCHEMA
 from kb.runtime.settle import MIME
-from project import Project, code, runbook, text
+from project import Project, code, commit_all, runbook, text
 
 PATH = Path("runbooks/area/name.ipynb")
 HOST = Host(Path(), "debian-13", "docker", "Debian", (), "debian:13")
@@ -473,14 +473,8 @@ def test_half_a_character_in_an_output_can_be_stored(project: Project, stored: A
 
 
 def test_the_commit_and_whether_dirty(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
-        command = ["git", "-C", str(tmp_path), *identity, *arguments]
-        subprocess.run(command, check=True, capture_output=True)
-
     assert record.commit(tmp_path) == (None, False)
-    git("init")
-    git("commit", "--allow-empty", "-m", "x")
+    commit_all(tmp_path)
     record.commit.cache_clear()
     head, dirty = record.commit(tmp_path)
     assert head is not None

@@ -9,8 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +16,10 @@ import nbformat
 import pytest
 from cells import Make
 from golden import Told
-from project import Project, code, outputs, runbook, statuses, tree
+from project import Project, code, outputs, runbook, statuses, tree, wait_for
 
 PREFIX = 'prefix: str = "/nowhere"  # where to\ngo_version: str = "1.26.6"  # which one'
 SERVICE = 'api_token: str = ""  # of the service'
-
-
-def wait_for(holds: Callable[[], bool], within: float = 60) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
 
 
 def error(done: subprocess.CompletedProcess[str]) -> str:

@@ -8,13 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from golden import Told
 from kb import bash
 from kb.runtime import shell
+from project import wait_for
 
 
 def gone(pid: int, within: float = 5) -> bool:
@@ -240,13 +240,6 @@ def test_a_script_ends_with_its_kernel(tmp_path: Path) -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert gone(int((tmp_path / "pid").read_text()))
-
-
-def wait_for(holds: Callable[[], bool], within: float = 20) -> None:
-    deadline = time.monotonic() + within
-    while not holds():
-        assert time.monotonic() < deadline, "it took too long"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(

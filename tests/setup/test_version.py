@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import runpy
 import shutil
-import subprocess
 from pathlib import Path
 
 import kb
 from packaging.version import Version
-from project import ROOT
+from project import ROOT, git
 
 
 def version(checkout: Path) -> str:
     shutil.copy(ROOT / "setup.py", checkout)
     return str(runpy.run_path(str(checkout / "setup.py"))["version"]())
-
-
-def git(checkout: Path, *arguments: str) -> None:
-    who = ("-c", "user.name=x", "-c", "user.email=x@localhost")
-    subprocess.run(["git", "-C", checkout, *who, *arguments], check=True, capture_output=True)
 
 
 def test_it_is_the_tag_and_how_far_this_is_from_it(tmp_path: Path) -> None:

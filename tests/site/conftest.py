@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from browser import launched, served
 from corpus import (
-    MATRIX,
     NOTEBOOK,
     RUNBOOK,
     UNTRUSTED,
@@ -24,6 +23,7 @@ from corpus import (
     stream,
     text,
 )
+from kb.runtime.matrix import MIME as MATRIX
 from playwright.sync_api import (
     Browser,
     BrowserContext,

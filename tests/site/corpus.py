@@ -19,14 +19,13 @@ from typing import Any
 
 from kb.proof import catalog, records
 from kb.runtime.record import SCHEMA
+from kb.runtime.settle import MIME as SETTLED
 
 # The notebooks of the project that the tests build whole.
 RUNBOOK = "runbooks/go/install.ipynb"
 NOTEBOOK = "notebooks/go/limits.ipynb"
 UNTRUSTED = "notebooks/serving/untrusted.ipynb"
 
-SETTLED = "application/vnd.noble-runbooks.settled+json"
-MATRIX = "application/vnd.noble-runbooks.matrix+json"
 HOST = {
     "name": "debian-13",
     "kind": "docker",

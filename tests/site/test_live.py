@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from corpus import Project, claim, code, mkdocs, settled, stream, text
 from playwright.sync_api import Browser, expect
+from project import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "ci"))
@@ -141,13 +142,6 @@ def start(small: Project) -> Iterator[Started]:
             each.end()
         assert each.process.stderr is not None
         each.process.stderr.close()
-
-
-def wait_for(there: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not there():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_a_result_comes_to_an_open_page_and_leaves_the_rest_of_it_alone(

@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 
 import pytest
-from corpus import SETTLED, display, mime, png, settled, stream
+from corpus import display, mime, png, settled, stream
 from kb.runtime import preview
-from kb.runtime.settle import MIME
+from kb.runtime.settle import MIME as SETTLED
 from kb.site import outputs
 
 
@@ -31,10 +31,6 @@ class Shelf:
 @pytest.fixture
 def shelf() -> Shelf:
     return Shelf()
-
-
-def test_the_type_of_a_verdict_is_that_of_settle() -> None:
-    assert outputs.SETTLED == SETTLED == MIME
 
 
 def test_the_type_of_a_plan_is_that_of_the_preview() -> None:

@@ -15,11 +15,11 @@ from typing import Any
 import nh3
 
 from kb.runtime import terminal
+from kb.runtime.matrix import MIME as MATRIX
+from kb.runtime.settle import MIME as SETTLED
 from kb.site import svg
 
-# Spelt out: the kernel's side of the package would be imported at every build of the site.
-SETTLED = "application/vnd.noble-runbooks.settled+json"
-MATRIX = "application/vnd.noble-runbooks.matrix+json"
+# Spelt out: with its module comes all that foresees, which takes as long as a page.
 PLAN = "application/vnd.noble-runbooks.plan+json"
 
 INLINE = 16_000  # characters of one text output on a page
