@@ -48,6 +48,9 @@ def test_a_host_reaches_the_world_and_not_this_machine(
         assert len(places) > 1
         for place in places:
             assert session.command(["sh", "-c", CONNECT.format(place, served)])[0] != 0, place
+        status, _, error = session.command(["sh", "-c", CONNECT.format("169.254.169.254", 80)])
+        assert status != 0  # a cloud's word to its machine
+        assert name != "debian-13" or "refused" in error  # at once, and by the rule
     finally:
         session.close()
 

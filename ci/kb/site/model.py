@@ -12,10 +12,11 @@ from kb.proof import records, stages
 from kb.proof.areas import Area
 from kb.proof.claims import Claim, expected
 from kb.proof.hosts import Host
+from kb.runtime.matrix import MIME as MATRIX
 from kb.runtime.parameters import Parameter
 from kb.runtime.settle import VERDICTS
 from kb.site.cells import Cell
-from kb.site.outputs import MATRIX, matrix_table
+from kb.site.outputs import matrix_table
 
 _FACTS = ("os", "kernel", "libc", "python", "gpu", "driver", "label", "kind")
 # Of several hosts the one that answers best is shown first.

@@ -23,6 +23,8 @@ from kb.proof.hosts import HostError, images
 NAME = "noble-runbooks"
 BRIDGE = "kb-hosts"
 CHAIN = "KB-HOSTS"
+# What leads there: the way to this machine, and to what a cloud tells its machines in secret.
+JUMPS = (("INPUT",), ("DOCKER-USER", "--destination", "169.254.0.0/16"))
 RESOLVERS = Path("/etc/resolv.conf")
 
 
@@ -76,11 +78,14 @@ def _closed() -> bool:
     """Whether the rules are there, put there if this user may."""
     rules = [f"-A {CHAIN} {needed} -j ACCEPT" for needed in sorted(set(_needed()))]
     chain = ["*filter", f":{CHAIN} - [0:0]", *rules, f"-A {CHAIN} -j REJECT", "COMMIT", ""]
-    jump = ("INPUT", "--in-interface", BRIDGE, "--jump", CHAIN)
     if not _as_root("iptables-restore", "--noflush", "--wait", text="\n".join(chain)):
         return False
     iptables = ("iptables", "--wait")
-    return _as_root(*iptables, "--check", *jump) or _as_root(*iptables, "--insert", *jump)
+    jumps = [(*jump, "--in-interface", BRIDGE, "--jump", CHAIN) for jump in JUMPS]
+    return all(
+        _as_root(*iptables, "--check", *jump) or _as_root(*iptables, "--insert", *jump)
+        for jump in jumps
+    )
 
 
 def _needed() -> Iterator[str]:
