@@ -139,6 +139,12 @@ EDITS: dict[str, tuple[str, str, slice, list[str] | None]] = {
         ['\n. "$KB_HERE/shared.sh"'],
     ),
     "a file that is not used": ("uses_are_named", "verify-message", slice(0), []),
+    "a search that may find nothing": (
+        "failures_are_heard",
+        "verify-message",
+        slice(99, None),
+        ["\n", "user=$(id | grep -o no-such)"],
+    ),
     "no changes": ("changes_are_declared", "write", slice(1, 3), []),
     "a long cell": ("short_cells", "write", slice(99, None), ["\ntrue"] * 50),
     "no flip": ("verdicts_can_flip", "rollback", slice(None), ['settle("x", confirmed=YES)']),

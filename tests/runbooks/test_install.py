@@ -6,6 +6,7 @@ failures of the download and of the unpacking, on a throw-away prefix, for any u
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -99,12 +100,12 @@ class Handler(BaseHTTPRequestHandler):
     server: Mirror
 
     def do_GET(self) -> None:
-        self.answer(with_body=True)
+        self.answer()
 
     def do_HEAD(self) -> None:
-        self.answer(with_body=False)
+        self.send_error(403)  # as object stores do for an address that is signed for GET
 
-    def answer(self, *, with_body: bool) -> None:
+    def answer(self) -> None:
         self.server.asked.append(f"{self.command} {self.path}")
         content = self.server.pages.get(self.path)
         if content is None:
@@ -113,12 +114,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if with_body:
-            stop = self.server.stop_after.get(self.path, len(content))
+        stop = self.server.stop_after.get(self.path, len(content))
+        with contextlib.suppress(ConnectionError):  # who asks for a byte may leave with it
             self.wfile.write(content[:stop])
-            if stop < len(content) and self.server.stalls:
-                self.wfile.flush()
-                self.server.closing.wait(20)
+        if stop < len(content) and self.server.stalls:
+            self.wfile.flush()
+            self.server.closing.wait(20)
 
     def log_message(self, *_: object) -> None:
         pass
@@ -192,6 +193,18 @@ def left_in(prefix: Path) -> list[str]:
 
 def last_line(done: shell.Completed) -> str:
     return done.output.splitlines()[-1]
+
+
+@pytest.mark.usefixtures("with_tool")
+def test_a_mirror_is_asked_for_the_first_byte(run: Run, mirror: Mirror) -> None:
+    """One that answers no HEAD, and one that sends it all."""
+    mirror.publish("1.99.1", os.urandom(2_000_000))
+    done = run("preflight-mirror")
+    assert done.output == f"there is {mirror.url}/{name('1.99.1')}\n"
+    done = run("preflight-mirror", go_version="1.99.9")
+    assert done.status != 0
+    assert f"{mirror.url}/{name('1.99.9')} cannot be had (" in last_line(done)
+    assert "Not Found" in last_line(done) or "404" in last_line(done)
 
 
 @pytest.mark.usefixtures("with_tool")

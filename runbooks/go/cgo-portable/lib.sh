@@ -47,7 +47,8 @@ build() {
 glibc_of() {
     local library
     library=$(find "$1/lib" "$1/usr/lib" "$1/lib64" -follow -name libc.so.6 -print -quit 2>/dev/null)
-    [ -n "$library" ] && grep -aoE 'GNU C Library .* version 2\.[0-9]+' "$library" | grep -oE '2\.[0-9]+$'
+    [ -n "$library" ] || return
+    { grep -aoE 'GNU C Library .* version 2\.[0-9]+' "$library" || true; } | grep -oE '2\.[0-9]+$'
 }
 
 # needs FILE: the newest version of glibc that a program asks for; nothing when it asks for none.

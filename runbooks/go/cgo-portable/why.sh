@@ -16,7 +16,8 @@ XDG_CONFIG_HOME=${TMPDIR:-/tmp} GOENV=${GOENV:-${HOME:-}/.config/go/env} CGO_ENA
                 /R_[A-Z0-9_]+[ \t]/ { sub(/[-+]0x[0-9a-f]+$/, "", $NF); print $NF, package ": " caller }'
     done | sort -u >"$work/calls"
 
-readelf --wide --dyn-syms "$binary" | grep -o '[^ ]*@GLIBC_2[.0-9]*' | sort -u |
+readelf --wide --dyn-syms "$binary" >"$work/symbols"
+{ grep -o '[^ ]*@GLIBC_2[.0-9]*' "$work/symbols" || true; } | sort -u |
     while IFS=@ read -r symbol version; do
         newest=$(printf '%s\n' "$oldest" "${version#GLIBC_}" | sort --version-sort | tail -n 1)
         [ "$newest" != "$oldest" ] || continue

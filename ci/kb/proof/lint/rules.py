@@ -10,6 +10,7 @@ from typing import Any
 from kb.proof import areas
 from kb.proof.catalog import MAGIC, Notebook, files_below
 from kb.proof.format import NAME, RANDOM
+from kb.proof.lint import shell, silence
 from kb.proof.tables import TableError
 from kb.runtime.record import source
 
@@ -285,6 +286,21 @@ def uses_are_named(notebook: Notebook) -> Iterator[str]:
             yield f"`uses` names {name}, and no cell and no file of it does: leave it out"
 
 
+def failures_are_heard(notebook: Notebook) -> Iterator[str]:
+    """Of runbooks: in a notebook a search that finds nothing is the finding, by its line."""
+    if notebook.kind != "runbooks":
+        return
+    for cell in code_cells(notebook):
+        if MAGIC.match(source(cell)):
+            for line, problem in silence.silent_ends(source(cell)):
+                yield f"cell `{cell['id']}`, line {line}: {problem}"
+    for path in notebook.files:
+        if shell.is_shell(notebook.root / path):
+            script = (notebook.root / path).read_text(encoding="utf-8")
+            for line, problem in silence.silent_ends(script):
+                yield f"{path}, line {line}: {problem}"
+
+
 def shared(notebook: Notebook) -> list[Path]:
     """The files of its area that are not its own."""
     area = notebook.path.parent
@@ -361,5 +377,6 @@ RULES: tuple[Rule, ...] = (
     verdicts_can_flip,
     links_lead_somewhere,
     uses_are_named,
+    failures_are_heard,
 )
 AREA_RULES: tuple[AreaRule, ...] = (area_is_described, titles_differ, files_are_somebodys)
