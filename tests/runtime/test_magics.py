@@ -303,6 +303,16 @@ def test_a_rollback_that_finds_nothing_names_what_is_applied(
     assert make("rollback").run(RESTORE).startswith("nothing to put back")  # nothing is applied
 
 
+def test_a_home_that_takes_no_originals(
+    make: Make, world: Path, monkeypatch: pytest.MonkeyPatch, told: Told
+) -> None:
+    cells = make("apply")
+    monkeypatch.setenv("NOBLE_RUNBOOKS_STATE", "/proc/self/state")
+    with told.raises(magics.StepError):
+        cells.run(step(world, f"rm {world}/conf"))
+    assert (world / "conf").exists()
+
+
 @pytest.mark.parametrize("visible", [True, False], ids=["to be seen", "hidden"])
 def test_a_rollback_of_what_somebody_else_applied(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible: bool, told: Told

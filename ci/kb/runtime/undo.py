@@ -154,6 +154,11 @@ class UndoJournal:
             taken = self._lock.take(wait=False)
         except PathError as error:
             raise UndoError(str(error)) from None
+        except OSError as error:
+            raise UndoError(
+                f"originals cannot be kept in {shown(self.root)} ({_sentence(error)}):"
+                f" set {STATE} to a directory that you may write to"
+            ) from None
         if not taken:
             raise UndoError(
                 "another run of this runbook is under way on this host"
