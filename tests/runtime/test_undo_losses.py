@@ -651,6 +651,22 @@ def test_what_another_put_into_a_directory_is_rolled_back_first(
     assert not (world / "new").exists()
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_directory_that_a_step_made_goes_with_the_last_that_has_a_file_in_it(
+    world: Path, journal: UndoJournal, tmp_path: Path, first: int
+) -> None:
+    """Such as NAME.service.d, in whatever order several drop-ins are taken away."""
+    journals = journal, UndoJournal(tmp_path / "state/other/name")
+    place = world / "unit.d"
+    for number, one in enumerate(journals):
+        with one.step([place / f"{number}.conf"]):
+            place.mkdir(exist_ok=True)
+            (place / f"{number}.conf").touch()
+    assert restored(journals[first])[-1] == f"left: {place}, which is not empty"
+    assert restored(journals[1 - first])[-1] == f"changed: removed {place}"
+    assert not place.exists()
+
+
 def test_an_earlier_apply_again_after_its_rollback_is_the_later_one(
     world: Path, shared: tuple[UndoJournal, UndoJournal]
 ) -> None:

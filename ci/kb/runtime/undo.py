@@ -60,7 +60,7 @@ class UndoError(Exception):
 class Original:
     """One path as it was before the first step that declared it.
 
-    ``place`` is where ``path`` really is; ``made`` are its directories that did not exist, deepest
+    ``place`` is where ``path`` really is; ``made`` are its directories that a step made, deepest
     first. ``uid`` and ``mount`` are of the directory that it lies in, or of the next that exists.
     ``after`` names the originals that other runbooks had of the same files at that time. One with
     ``instead`` takes the place of an earlier line: another runbook has handed it over.
@@ -235,7 +235,7 @@ class UndoJournal:
                 place=str(place.path),
                 copy=f"{number:04d}" if manifest else None,
                 was=trees.digest(manifest) if manifest else "absent",
-                made=[str(made) for made in place.missing],
+                made=[*map(str, place.missing), *self._made_by_others(place.path)],
                 uid=os.fstat(at).st_uid,
                 mount=str(paths.mounts().get(paths.mount_of(at), "")),
                 number=number,
@@ -426,6 +426,17 @@ class UndoJournal:
                     if _overlap(_place(original), place)
                 ]
         return found
+
+    def _made_by_others(self, place: Path) -> list[str]:
+        """Directories above ``place`` that others have made. Whoever comes last removes them."""
+        found = {
+            made
+            for directory in self.root.parents[1].glob("*/*")
+            for original in UndoJournal(directory).originals()
+            for made in original.made
+            if Path(made) in place.parents
+        }
+        return sorted(found, key=len, reverse=True)
 
     def _later(self, original: Original) -> list[tuple[UndoJournal, Original]]:
         """What others have saved of the same files after this was saved, oldest first."""
