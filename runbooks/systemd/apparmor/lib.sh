@@ -3,15 +3,33 @@
 # shellcheck disable=SC2154
 file=/etc/apparmor.d/$service
 
+place() { # DIRECTORY: as the kernel will name it; a user that systemd makes up has its data in private
+    local place
+    place=$(readlink --canonicalize-missing "$1")
+    if [[ $place =~ ^(/var/(lib|cache|log))/(private/)?([^/]+/?.*)$ ]]; then
+        place="${BASH_REMATCH[1]}/{,private/}${BASH_REMATCH[4]}"
+    fi
+    echo "$place"
+}
+
+own_mounts() { # whether the service has a mount namespace of its own
+    local pid
+    pid=$(systemctl show --property MainPID --value "$service")
+    [ "$pid" != 0 ] && ! [ /proc/self/ns/mnt -ef "/proc/$pid/ns/mnt" ]
+}
+
 profile() { # complain|enforce: the profile for these parameters
-    local flags="" without=()
-    [ "$1" = enforce ] || flags="flags=($1) "
+    local flags=() without=()
+    [ "$1" = enforce ] || flags+=("$1")
+    # In such a namespace the kernel knows what lies outside, such as the socket for readiness, by half a path.
+    ! own_mounts || flags+=(attach_disconnected)
+    [ "${#flags[@]}" -eq 0 ] || flags=("flags=($(IFS=, && echo "${flags[*]}")) ")
     if [ "$port" -eq 0 ] || [ "$port" -gt 1023 ]; then
         without+=(-e '/^  # TCP\./s/ Below.*//' -e '/capability net_bind_service/d')
     fi
     [ "$client" = true ] || without+=(-e '/# Name resolution/,/^$/d')
-    sed "${without[@]}" -e "s|@SERVICE@|$service|; s|@BINARY@|$binary|; s|@FLAGS@|$flags|" \
-        -e "s|@CONFIG@|$config|; s|@STATE@|$state|; s|@LOGS@|$logs|" "$KB_HERE/apparmor/profile"
+    sed "${without[@]}" -e "s|@SERVICE@|$service|; s|@BINARY@|$binary|; s|@FLAGS@|${flags[*]}|" \
+        -e "s|@CONFIG@|$(place "$config")|; s|@STATE@|$(place "$state")|; s|@LOGS@|$(place "$logs")|" "$KB_HERE/apparmor/profile"
 }
 
 put() { # complain|enforce: the file and the kernel have that profile
