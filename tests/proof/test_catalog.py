@@ -267,3 +267,30 @@ def test_the_line_that_a_cell_begins_with(line: str, kind: str, title: str) -> N
     read = cells.read(notebook(code("a", f"{line}\n  true\n")))[-1]
     assert (read.kind, read.caption) == (kind, title)
     assert read.code == ("  true" if read.is_bash else f"{line}\n  true")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('[runbooks."area/name"]', '[runbooks."area/nome"]', "no runbook runbooks/area/nome.ipynb"),
+        ('apply = ["area/name"]', 'apply = ["area/nam"]', "`area/nam`; did you mean `area/name`?"),
+        ('rollback = ["area/name"]', "rollback = []", "what is applied must be rolled back"),
+        ('works = "true"', "", "`works` is missing"),
+        ('works = "true"', 'works = "true', "not TOML"),
+    ],
+)
+def test_runbooks_that_cannot_be_applied_together(
+    project: Project, old: str, new: str, says: str
+) -> None:
+    text = (
+        'works = "true"\n[runbooks."area/name"]\n[[orders]]\napply = ["area/name"]\n'
+        'rollback = ["area/name"]\n'
+    )
+    project.add(str(PATH), runbook())
+    project.add("notebooks/area/name.ipynb", notebook())
+    project.write("notebooks/area/name/ci/together.toml", text)
+    assert catalog.read(project.root, Path("notebooks/area/name.ipynb")).others
+    project.write("notebooks/area/name/ci/together.toml", text.replace(old, new))
+    with pytest.raises(catalog.CatalogError) as caught:
+        catalog.read(project.root, Path("notebooks/area/name.ipynb"))
+    assert says in str(caught.value)

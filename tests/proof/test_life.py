@@ -41,11 +41,15 @@ class Session:
         self.listing: Exception | None = None
         self.hung = ""
         self.killed = threading.Event()
+        self.env: dict[str, str] = {}
+        self.told = ""  # the last text that a command was given
 
     def kernel(self, env: dict[str, str]) -> Any:
+        self.env = env
         return self
 
-    def command(self, argv: Any, *_: Any, **__: Any) -> tuple[int, str, str]:
+    def command(self, argv: Any, *_: Any, text: str = "", **__: Any) -> tuple[int, str, str]:
+        self.told = text or self.told
         return self.prepares
 
     def snapshot(self, known: Any) -> snapshots.Snapshot:
@@ -426,6 +430,62 @@ def test_a_kill_is_not_tried_where_there_is_no_step(
     begun.run("apply", "key")
     begun.run("killed", "key")
     told(stored(project, RUNBOOK, "killed").error)
+
+
+TOGETHER = """\
+works = "true"
+[runbooks."a/x"]
+name = "one"
+[runbooks."a/y"]
+[[orders]]
+apply = ["a/x", "a/y"]
+rollback = ["a/x", "a/y"]
+"""
+
+
+def test_runbooks_on_one_host(project: Project, sessions: list[Any]) -> None:
+    """Each is applied and rolled back there; the notebook reads what was seen, and judges."""
+    ran: list[str] = []
+
+    def does(nb: Any, outcome: Outcome, session: Session) -> None:
+        ids = [cell.id for cell in nb.cells]
+        if "see" in ids:
+            ran.append("the notebook")
+            return
+        what = mode_of(nb) if "step" in ids else "holds"
+        ran.append(f"{what} {session.env['KB_NOTEBOOK']}")
+        if ran[-1] == "holds a/x":
+            outcome.error = {"cell": "seen", "message": "it is gone"}
+        if ran[-1] == "rollback a/y":
+            session.content = "left behind"
+
+    for name in ("x", "y"):
+        cells = code("step", "%%apply x\ntrue"), code("seen", "%%verify x\ntrue")
+        project.add(f"runbooks/a/{name}.ipynb", runbook(*cells, parameters='name: str = ""  # x'))
+    project.add(
+        NOTEBOOK, notebook(code("see", "print(results)"), parameters='results: str = ""  # file')
+    )
+    project.write("notebooks/a/x/ci/together.toml", TOGETHER)
+    found = catalog.read(project.root, Path(NOTEBOOK))
+    session = Session(does)
+    sessions += [session, Session(does)]
+    Life(Host(project.root, "box", "vm", "A box", (), "base"), found, lambda line: None).run(
+        "run", "key"
+    )
+    assert stored(project, NOTEBOOK, "run").passed
+    assert ran == [
+        "apply a/x",
+        "apply a/y",
+        "holds a/x",
+        "rollback a/x",
+        "holds a/y",
+        "rollback a/y",
+        "the notebook",
+    ]
+    assert session.env["KB_HERE"] == "/srv/fixtures/runbooks/a"
+    assert session.closed  # it was not as before
+    inputs = records.inputs(found)
+    assert {"runbooks/a/x.ipynb", "runbooks/a/y.ipynb"} < set(inputs)
 
 
 def test_a_record_that_cannot_be_written_is_said_before_anything_runs(

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kb.proof import cases, tables
+from kb.proof import cases, tables, together
 from kb.proof.stages import STAGES
 from kb.runtime import parameters
 from kb.runtime.record import code_hash, source
@@ -120,6 +120,13 @@ class Notebook:
             parameters=[parameter.name for parameter in self.parameters],
         )
 
+    @cached_property
+    def together(self) -> together.Together | None:
+        """The runbooks that its host sees before it runs. Raises TableError."""
+        if self.kind != "notebooks":
+            return None
+        return together.read(self.root, self.folder / CI / "together.toml")
+
     @property
     def broken(self) -> list[dict[str, Any]]:
         """The cases that make a cell fail: `cell`, `says`, and `parameters` or a `setup`."""
@@ -198,6 +205,11 @@ class Notebook:
         return [path for path in self.files if not for_ci(path)]
 
     @cached_property
+    def others(self) -> list[Notebook]:
+        """The runbooks that its host sees before it runs."""
+        return [read(self.root, path) for path in (self.together.paths() if self.together else ())]
+
+    @cached_property
     def fixture_files(self) -> list[Path]:
         """What the fixtures it wants are made by, relative to the root, sorted."""
         place = self.root / "ci/fixtures"
@@ -268,6 +280,7 @@ def read(root: Path, path: Path) -> Notebook:
         raise CatalogError(f"{path}: {error}") from None
     try:
         notebook.cases  # noqa: B018 - the same
+        notebook.together  # noqa: B018 - the same
     except tables.TableError as error:
         raise CatalogError(str(error)) from None
     return notebook

@@ -24,8 +24,9 @@ from papermill.parameterize import parameterize_notebook
 
 from kb.proof import claims, hosts, plan, records, snapshots, stages
 from kb.proof.catalog import MAGIC, Notebook
-from kb.proof.hosts import Host, HostError, HostHungError, Rebootable, Session
+from kb.proof.hosts import Host, HostError, HostHungError, Rebootable, Session, managed
 from kb.proof.records import Run
+from kb.proof.together import Together
 from kb.runtime import border, engine, record, redact
 from kb.runtime.engine import Outcome
 from kb.runtime.record import source
@@ -33,6 +34,8 @@ from kb.runtime.record import source
 CHANGED = re.compile(r"^changed: .*", re.MULTILINE)
 SHOWN_DIFFERENCES = 20
 REBOOTS = 3  # a run that asks for more is not cured by one
+RUNBOOKS = "runbooks"  # the fixture by which a host sees those that are applied to it
+RESULTS = "/run/kb-together.json"
 INJECTED = "injected-parameters"  # id and tag of the cell that holds what was passed
 # How often an apply is killed, and what is done then. Killed twice, it meets what two of them left.
 ROUNDS = ((2, ("apply", "rollback")), (1, ("rollback",)))
@@ -108,6 +111,7 @@ class Life:
         self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         self._session: Session | None = None
         self._facts: dict[str, Any] = {}  # of the last host
+        self._here = ""  # where the host has the notebook, if not where its session says
         self._parameters: dict[str, Any] = {}
         self._before: snapshots.Snapshot | None = None  # before anything was applied
         self._applied: snapshots.Snapshot | None = None  # after the first apply
@@ -363,7 +367,11 @@ class Life:
     def _run(self) -> None:
         known = {claim.id: claim for claim in self.recorded}
         self._account.details["held_to"] = plan.held_to(self.notebook, known, self.host)
-        self._execute(self._open(), None)
+        session = self._open()
+        if self.notebook.together:
+            self._parameters["results"] = self._together(self.notebook.together)
+            session = self._open()
+        self._execute(session, None)
         if self._account.outcome.error is None and known:
             found = claims.disagreements(
                 self.recorded, self.notebook, self._account.nb, self.host.name
@@ -401,6 +409,70 @@ class Life:
                 )
         self._conclude(results, lambda case: f"should become {case['becomes']}")
 
+    # Runbooks that follow each other on one host.
+
+    def _together(self, plan: Together) -> str:
+        """Apply them in each order, and roll them back; returns the file that says what was seen.
+
+        After each, the service must do its work, and whatever is applied then must still hold.
+        """
+        rows: list[dict[str, Any]] = []
+        for number, order in enumerate(plan.orders, 1):
+            session = self._open()
+            before = session.snapshot(None)
+            lives = {name: self._beside(name, plan) for name in order.apply}
+            applied: list[str] = []
+            for mode, names in (("apply", order.apply), ("rollback", order.rollback)):
+                for name in names:
+                    self.progress(f"order {number}: {mode} {name}")
+                    failed = lives[name].on(session, mode)
+                    if not failed and mode == "apply":
+                        applied.append(name)
+                    elif not failed:
+                        applied.remove(name)
+                    status, output, error = session.command(["bash", "-c", plan.works])
+                    broken = {
+                        other: why
+                        for other in applied
+                        if other != name and (why := lives[other].on(session, "apply", "verify"))
+                    }
+                    rows.append(
+                        {
+                            "order": number,
+                            "mode": mode,
+                            "runbook": name,
+                            "failed": failed,
+                            "works": "" if status == 0 else _last(error or output),
+                            "broken": broken,
+                        }
+                    )
+            left = snapshots.differences(before, session.snapshot(before), self._may_stay(plan))
+            rows.append({"order": number, "mode": "end", "left": left[:SHOWN_DIFFERENCES]})
+            if left:
+                self.close()
+        status, _, error = self._open().command(["tee", RESULTS], text=json.dumps(rows))
+        if status != 0:
+            raise StageError(f"{RESULTS} could not be written: {_last(error)}")
+        return RESULTS
+
+    def _beside(self, name: str, plan: Together) -> Life:
+        other = next(one for one in self.notebook.others if f"{one.area}/{one.name}" == name)
+        life = Life(self.host, other, self.progress)
+        life._parameters = plan.runbooks[name]
+        life._here = f"{managed.FIXTURES}/{RUNBOOKS}/{other.area}"
+        return life
+
+    def on(self, session: Session, mode: str, magic: str = "") -> str:
+        """Run the runbook on another's host, or its cells of one magic; why it failed, or ""."""
+        magics = {cell["id"]: MAGIC.match(source(cell)) for cell in self.notebook.cells}
+        cells = [name for name, found in magics.items() if found and found[1] == magic]
+        self._execute(session, mode, steps=cells if magic else None)
+        error = self._account.outcome.error
+        return f"{error['message']} (cell {error['cell']})" if error else ""
+
+    def _may_stay(self, plan: Together) -> list[str]:
+        return [path for other in self.notebook.others for path in other.not_restored]
+
     # What the stages are made of.
 
     def _open(self) -> Session:
@@ -417,6 +489,8 @@ class Life:
     def _fixtures(self) -> dict[str, Path]:
         """The directories that the notebook wants mounted, made by the scripts in ci/fixtures."""
         found = {}
+        if self.notebook.others:
+            found[RUNBOOKS] = self.notebook.root / RUNBOOKS
         for name in self.notebook.metadata.get("fixtures", []):
             script = self.notebook.root / "ci/fixtures" / name
             target = self.notebook.root / "build/fixtures" / name
@@ -544,7 +618,7 @@ class Life:
 
         env = redact.hide_parameters(nb) | {
             "KB_NOTEBOOK": f"{self.notebook.area}/{self.notebook.name}",
-            "KB_HERE": session.here,
+            "KB_HERE": self._here or session.here,
         }
         border.check_injected(nb)
         self._account.nb = nb

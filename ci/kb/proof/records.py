@@ -159,6 +159,8 @@ def inputs(notebook: Notebook) -> dict[str, str]:
         str(path): hashlib.sha256((notebook.root / path).read_bytes()).hexdigest()
         for path in (*notebook.files, *notebook.fixture_files)
     }
+    for other in notebook.others:
+        files |= inputs(other)
     return {str(notebook.path): notebook.code_hash, **files}
 
 
