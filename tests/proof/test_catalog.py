@@ -270,17 +270,16 @@ def test_the_line_that_a_cell_begins_with(line: str, kind: str, title: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "says"),
+    ("old", "new"),
     [
-        ('[runbooks."area/name"]', '[runbooks."area/nome"]', "no runbook runbooks/area/nome.ipynb"),
-        ('apply = ["area/name"]', 'apply = ["area/nam"]', "`area/nam`; did you mean `area/name`?"),
-        ('rollback = ["area/name"]', "rollback = []", "what is applied must be rolled back"),
-        ('works = "true"', "", "`works` is missing"),
-        ('works = "true"', 'works = "true', "not TOML"),
+        pytest.param('[runbooks."area/name"]', '[runbooks."area/nome"]', id="no runbook"),
+        pytest.param('apply = ["area/name"]', 'apply = ["area/nam"]', id="a name"),
+        pytest.param('rollback = ["area/name"]', "rollback = []", id="not rolled back"),
+        pytest.param('works = "true"', "", id="no works"),
     ],
 )
 def test_runbooks_that_cannot_be_applied_together(
-    project: Project, old: str, new: str, says: str
+    project: Project, old: str, new: str, told: Told
 ) -> None:
     text = (
         'works = "true"\n[runbooks."area/name"]\n[[orders]]\napply = ["area/name"]\n'
@@ -291,6 +290,5 @@ def test_runbooks_that_cannot_be_applied_together(
     project.write("notebooks/area/name/ci/together.toml", text)
     assert catalog.read(project.root, Path("notebooks/area/name.ipynb")).others
     project.write("notebooks/area/name/ci/together.toml", text.replace(old, new))
-    with pytest.raises(catalog.CatalogError) as caught:
+    with told.raises(catalog.CatalogError):
         catalog.read(project.root, Path("notebooks/area/name.ipynb"))
-    assert says in str(caught.value)

@@ -590,11 +590,12 @@ def test_a_shared_file_is_not_handed_over_during_a_run_of_the_other(
 
 
 def test_what_is_in_the_way_of_a_rollback(
-    world: Path, journal: UndoJournal, refused: Refused
+    world: Path, journal: UndoJournal, refused: Refused, told: Told
 ) -> None:
     with journal.step([world / "conf"]):
         (world / "conf").write_text("new")
     [original] = journal.originals()
+    told.hidden = {**told.hidden, original.id: "ID"}
     way = world / f".kb-{original.id}"
     way.touch()
     said = refused(journal)
