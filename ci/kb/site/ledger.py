@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +20,52 @@ def as_json(site: Site) -> str:
     """Returns the whole ledger; URLs in it are from the site's root."""
     entries = [_entry(view) for view in site.claims]
     return json.dumps({"schema": 1, "claims": entries}, indent=1, ensure_ascii=False) + "\n"
+
+
+def as_rows(site: Site) -> str:
+    """Returns what the filter of the ledger's page goes through."""
+    rows = [
+        {
+            "id": view.claim.id,
+            "source": view.claim.source,
+            "verdict": view.claim.verdict,
+            "says": view.claim.says.replace("`", ""),
+            "truth": (view.claim.truth or "").replace("`", ""),
+            "instead": (view.claim.instead or "").replace("`", ""),
+            "areas": view.areas,
+        }
+        for view in site.claims
+    ]
+    return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """The claims of one file: those of one chapter of a source."""
+
+    name: str
+    claims: tuple[ClaimView, ...]
+
+    @property
+    def url(self) -> str:
+        return f"claims/chapter/{self.name}/"
+
+    @property
+    def title(self) -> str:
+        return "Source " + re.split("[,;]", self.claims[0].claim.source)[0]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return Counter(view.claim.verdict for view in self.claims)
+
+
+def chapters(site: Site) -> list[Chapter]:
+    """The ledger cut as its files are: a page of all claims weighs too much for a phone."""
+    names = dict.fromkeys(view.claim.path.stem for view in site.claims)
+    return [
+        Chapter(name, tuple(view for view in site.claims if view.claim.path.stem == name))
+        for name in names
+    ]
 
 
 def _entry(view: ClaimView) -> dict[str, Any]:

@@ -137,7 +137,8 @@ def _symptoms(notebook: catalog.Notebook) -> tuple[Symptom, ...]:
         if cell["cell_type"] == "code":
             following = f"cell-{cell['id']}"
         anchors[cell["id"]] = str(_SLUG(heading[1], "-")) if heading else following
-    return tuple(Symptom(words, anchors[cell]) for words, cell in notebook.symptoms.items())
+    found = [Symptom(words, anchors[cell]) for words, cell in notebook.symptoms.items()]
+    return tuple(sorted(found, key=lambda symptom: not symptom.is_english))
 
 
 def _stage(run: Run, notebook: catalog.Notebook, *, older: bool) -> StageRun:

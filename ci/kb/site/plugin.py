@@ -391,12 +391,23 @@ class SitePlugin(BasePlugin[SiteConfig]):
             title="Claims",
             template="ledger.html",
             text="Every sentence that was put to the test: the ledger of verdicts.",
-            anchors={view.claim.id for view in self.site.claims},
-            claims=self.site.claims,
+            chapters=ledger.chapters(self.site),
             counts=self.site.verdict_counts(),
             areas=sorted({area for view in self.site.claims for area in view.areas}),
             sources=sorted({view.claim.source.split()[0] for view in self.site.claims}),
         )
+        for chapter in ledger.chapters(self.site):
+            file = self._add_page(
+                files,
+                config,
+                uri=f"{chapter.url}index.md",
+                title=chapter.title,
+                template="chapter.html",
+                text="",  # found in an index of its own
+                anchors={view.claim.id for view in chapter.claims},
+                chapter=chapter,
+            )
+            file.inclusion = InclusionLevel.NOT_IN_NAV
         for view in self.site.claims:
             claim = view.claim
             # Whoever reads structured data does not know where the page was: absolute or none.
@@ -414,6 +425,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
             file.inclusion = InclusionLevel.NOT_IN_NAV
         content = ledger.as_json(self.site)
         files.append(_file(config, "claims/ledger.json", content=content))
+        files.append(_file(config, "claims/rows.json", content=ledger.as_rows(self.site)))
 
     def _add_page(
         self,

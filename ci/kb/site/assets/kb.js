@@ -42,30 +42,49 @@
   }
 
   function ledger(form, list) {
-    let rows, texts;
     const count = form.querySelector(".kb-count");
+    const chapters = document.getElementById("chapters");
     const fields = ["q", "verdict", "area", "source"];
+    const most = 100; // rows; who looks for one of more is not helped by more
+    let rows = [];
 
-    const read = () => {
-      rows = [...list.querySelectorAll(".kb-row")];
-      texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+    const read = async () => {
+      rows = await (await fetch(form.dataset.rows)).json();
+      for (const row of rows) row.text = `${row.says} ${row.truth} ${row.instead} ${row.source}`.toLowerCase();
+    };
+
+    const element = (name, made, ...inside) => {
+      made.className = name;
+      made.append(...inside);
+      return made;
+    };
+
+    const shown = ({ id, verdict, says, truth }) => {
+      const link = document.createElement("a");
+      link.href = new URL(`${id}/`, location.href.split(/[?#]/)[0]);
+      link.append(says);
+      const badge = element(`kb-verdict kb-verdict--${verdict}`, document.createElement("span"), verdict);
+      const row = element("kb-row", document.createElement("li"), badge, " ", link);
+      if (truth) row.append(document.createElement("br"), truth);
+      return row;
     };
 
     const apply = () => {
       const [text, verdict, area, source] = fields.map((name) => form.elements[name].value);
       const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-      let left = 0;
-      for (const row of rows) {
-        const { dataset } = row;
-        const fits =
-          (!verdict || dataset.verdict === verdict) &&
-          (!area || dataset.area.split(" ").includes(area)) &&
-          (!source || dataset.source === source) &&
-          words.every((word) => texts.get(row).includes(word));
-        row.hidden = !fits;
-        left += fits;
-      }
-      count.textContent = `${left} of ${rows.length} claims`;
+      const fits = rows.filter(
+        (row) =>
+          (!verdict || row.verdict === verdict) &&
+          (!area || row.areas.includes(area)) &&
+          (!source || row.source.split(" ")[0] === source) &&
+          words.every((word) => row.text.includes(word)),
+      );
+      const any = words.length || verdict || area || source;
+      chapters.hidden = any;
+      list.hidden = !any;
+      list.replaceChildren(...(any ? fits.slice(0, most).map(shown) : []));
+      const some = any && fits.length > most ? `, the first ${most} of them here` : "";
+      count.textContent = `${fits.length} of ${rows.length} claims${some}`;
     };
 
     const remember = () => {
@@ -82,25 +101,23 @@
       for (const name of fields) form.elements[name].value = query.get(name) || "";
     };
 
+    // Where a claim was to be found on this page: now it has one of its own.
     const open = () => {
-      const row = rows.find((one) => "#" + one.id === location.hash);
-      if (!row) return;
-      if (row.hidden) form.reset();
-      row.open = true;
-      row.scrollIntoView();
+      const row = rows.find(({ id }) => "#" + id === location.hash);
+      if (row) location.replace(`${row.id}/`);
     };
 
+    const start = () => read().then(() => (apply(), open()));
+
     form.hidden = false;
-    read();
     restore();
-    apply();
-    open();
+    start();
     form.addEventListener("input", () => (apply(), remember()));
     form.addEventListener("submit", (event) => event.preventDefault());
     form.addEventListener("reset", () => setTimeout(() => (apply(), remember())));
     addEventListener("hashchange", open);
     // Said where a page is kept up to date while the notebooks run.
-    document.addEventListener("kb:changed", () => (read(), apply()));
+    document.addEventListener("kb:changed", start);
   }
 
   function openAround(hash) {
@@ -122,7 +139,8 @@
     note.className = "kb-saw";
     note.append("You are here because you saw ", said);
     target.before(note);
-    note.scrollIntoView();
+    // The browser goes to the target itself when the page has loaded; the note is above it.
+    addEventListener("load", () => requestAnimationFrame(() => note.scrollIntoView()));
   }
 
   document.querySelectorAll("form.kb-command").forEach(builder);
@@ -133,6 +151,6 @@
   here(new URLSearchParams(location.search).get("saw"), location.hash);
   // Paper has no clicks.
   addEventListener("beforeprint", () => {
-    document.querySelectorAll("details:not(.kb-row)").forEach((box) => (box.open = true));
+    document.querySelectorAll("details").forEach((box) => (box.open = true));
   });
 })();
