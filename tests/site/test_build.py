@@ -17,8 +17,7 @@ import yaml
 from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Project, claim, code, mkdocs, settled, stream, text
 from golden import Told
 from jinja2 import FileSystemLoader
-from kb.proof import stages
-from kb.site import plugin, render
+from kb.site import plugin
 from kb.site.plugin import VisibleFiles
 
 ROOT = Path(__file__).parents[2]
@@ -149,10 +148,6 @@ def test_a_failed_page_says_at_its_top_what_failed_and_what_that_means(empty: Pr
     assert "Failed on debian-13 22 Nov 2026" in top
     assert "Apply failed on debian-13, in cell step : no room" in top
     assert "What that means The steps stopped there" in top
-
-
-def test_of_every_stage_a_page_can_say_what_its_failure_means() -> None:
-    assert set(render.MEANING) == set(stages.NAMED)
 
 
 def test_the_answer_of_a_notebook_has_the_verdicts_on_record(empty: Project) -> None:

@@ -31,42 +31,6 @@ STATUS = {
     "never": "Never run",
 }
 
-# What it means for a reader that a stage failed.
-MEANING = {
-    "plan": (
-        "Asking what would change did not run through, or changed something itself."
-        " Read every step before you run one."
-    ),
-    "apply": (
-        "The steps stopped there: what comes after that cell has not been shown to work on such a"
-        " host. Do not apply it to one that matters before this passes again."
-    ),
-    "again": (
-        "The steps work once; a second apply changed something, or failed. After a run that was cut"
-        " off, do not count on a second one to finish it: roll back first."
-    ),
-    "rollback": (
-        "The way back is not whole: what it leaves behind is listed below. Keep a backup of your"
-        " own before you apply."
-    ),
-    "killed": (
-        "A run that is cut off in the middle of a step may leave the host neither as it was nor as"
-        " it should be. Apply it where nothing cuts it off, and look at what is listed below."
-    ),
-    "broken": (
-        "A check let through what it is there to stop, or left something behind. Look yourself for"
-        " what the preflight checks ask."
-    ),
-    "run": (
-        "The notebook stopped there, or saw something else than what is on record. No verdict of"
-        " that cell or of those below it is backed by this run."
-    ),
-    "flip": (
-        "A verdict stayed the same in a world where it must not. It proves nothing until that is"
-        " mended."
-    ),
-}
-
 
 class Templates:
     """Renders the templates of this package, every value escaped.
@@ -98,7 +62,7 @@ class Templates:
             seconds=seconds,
             area=titles.__getitem__,
             label=stages.label,
-            meaning=MEANING.__getitem__,
+            meaning=lambda name: stages.NAMED[name].failed,
             linked=lambda text, link: linked(text, pages, link),
         )
         self._environment.globals.update(STATUS=STATUS, command=command, repository=repository)
