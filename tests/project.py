@@ -175,7 +175,8 @@ class Project:
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def papermill(self, path: str, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-        """What an operator runs; the executed notebook is out.ipynb."""
+        """What an operator runs; the executed notebook is out.ipynb, whatever it was before."""
+        env = {"NOBLE_RUNBOOKS_OVERWRITE": "1", **env}
         return self.run("papermill", path, "out.ipynb", *arguments, **env)
 
     def executed(self, path: str = "out.ipynb") -> Any:

@@ -165,7 +165,7 @@ def command(page: Page) -> str:
 
 def test_the_command_is_built_by_keyboard(page: Page, url: str) -> None:
     page.goto(url + page_of(RUNBOOK))
-    assert command(page) == f"papermill {RUNBOOK} out.ipynb -p mode plan"
+    assert command(page) == f"papermill {RUNBOOK} plan.ipynb -p mode plan"
     page.get_by_label("mode", exact=True).focus()
     page.keyboard.press("a")  # selects the option that begins with it
     page.keyboard.press("Tab")
@@ -180,7 +180,7 @@ def test_the_command_is_built_by_keyboard(page: Page, url: str) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
     assert command(page) == (
-        f"papermill {RUNBOOK} out.ipynb -p mode apply -r go_version 1.27 -p workers 4"
+        f"papermill {RUNBOOK} apply.ipynb -p mode apply -r go_version 1.27 -p workers 4"
         ' -p switch False -r mirror_token "$MIRROR_TOKEN"'
     )
 
@@ -304,7 +304,7 @@ def test_without_scripts_the_ledger_is_a_list_and_the_command_stands(
     expect(page.locator(".kb-row")).to_have_count(2)
     expect(page.locator("#b2-ring")).to_contain_text("It polls through epoll.")
     page.goto(url + page_of(RUNBOOK))
-    assert command(page) == f"papermill {RUNBOOK} out.ipynb -p mode plan"
+    assert command(page) == f"papermill {RUNBOOK} plan.ipynb -p mode plan"
     page.goto(url)
     page.locator(".kb-ask input").fill("anything")
     page.keyboard.press("Enter")

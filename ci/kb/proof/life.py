@@ -631,6 +631,7 @@ class Life:
             why_dead=session.why_dead,
             hidden=redact.secrets(env),
             outcome=self._account.outcome,
+            mode=passed.get("mode"),
         )
         if session.hung:
             raise HostHungError(session.hung)

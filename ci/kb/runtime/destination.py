@@ -43,6 +43,13 @@ class Destination:
             return True
         return kind in (stat.S_IFREG, stat.S_IFDIR)  # a directory is refused when it is written
 
+    @property
+    def place(self) -> str:
+        """Where a person finds it after the run; "" if it stays nowhere."""
+        if self.path is None:
+            return "" if self.name in ("", "-") else self.name
+        return str(self.path.absolute()) if self.is_file and self.name else ""
+
     def try_out(self, text: str, *, remote: bool) -> None:
         """Find out whether it can be written, before anything is done that belongs into it.
 

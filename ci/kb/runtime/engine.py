@@ -25,7 +25,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 import kb
-from kb.runtime import redact
+from kb.runtime import modes, redact
 
 OUTPUT_LIMIT = 2_000_000  # characters of one output that are stored
 DEFAULT_TIMEOUT = 1800.0  # seconds, for a run whose notebook does not say
@@ -107,6 +107,7 @@ class _Client(NotebookClient):
         self.account = outcome
         self.progress = progress
         self.save: Callable[[], object] = lambda: None
+        self.mode: str | None = None  # of a runbook
         self.heard: Heard = lambda stream, text: None
         self.hidden: Sequence[str] = ()
         self.running: Any = None  # the cell that runs now
@@ -151,7 +152,7 @@ class _Client(NotebookClient):
             return cell
         row = next(row for row in self.account.cells if row["id"] == cell.id)
         before = time.monotonic()
-        if title := _title(cell.source):
+        if title := modes.announced(cell.source, self.mode):
             self.progress(title, before - self.begun)
         row["status"] = "failed"  # until a reply says otherwise
         self.running = cell
@@ -239,6 +240,7 @@ def run(
     why_dead: Callable[[], str] = lambda: "the kernel died",
     hidden: Sequence[str] = (),
     outcome: Outcome | None = None,
+    mode: str | None = None,
     heard: Heard = lambda stream, text: None,
     cell_timeout: float | None = None,
     start_timeout: float = KERNEL_START,
@@ -250,7 +252,8 @@ def run(
     after each cell. ``disposable``: the kernel's host is thrown away, so the kernel is not asked to
     leave. ``why_dead`` says what a host knows about a kernel that died. ``hidden`` are secrets that
     no output may keep. ``outcome``, where given, is filled in as the run goes on, so that whoever
-    interrupts it knows how far it came. ``heard`` gets what cells print while they run, whole lines
+    interrupts it knows how far it came. ``mode`` is a runbook's: cells that do not run in it are
+    not announced. ``heard`` gets what cells print while they run, whole lines
     at a time. ``cell_timeout`` stands in for the notebook's own. With ``save_every`` seconds,
     ``save`` is called while a cell runs, too.
     """
@@ -280,6 +283,7 @@ def run(
     )
     client.save = lambda: save(outcome)
     client.heard = heard
+    client.mode = mode
     client.hidden = hidden
     before = time.monotonic()
     try:
@@ -335,13 +339,6 @@ async def _execute(
         timers.cancel()
         with contextlib.suppress(BaseException):
             await timers
-
-
-def _title(source: str) -> str:
-    """What the progress line says about a cell: the magic and its title."""
-    first = source.lstrip().splitlines()[0]
-    title = first.removeprefix("%%").replace("preflight --rollback", "preflight", 1)
-    return title if first.startswith("%%") else ""
 
 
 def _join_streams(cell: Any) -> None:

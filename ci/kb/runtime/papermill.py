@@ -8,13 +8,14 @@ all others to papermill's own.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -32,11 +33,12 @@ from papermill.exceptions import PapermillException
 from papermill.log import logger
 from papermill.translators import PythonTranslator, papermill_translators
 
-from kb.runtime import border, facts, parameters, record, redact, shell
+from kb.runtime import border, facts, parameters, reading, record, redact, shell, undo
 from kb.runtime.destination import Destination, UnwritableError
 from kb.runtime.engine import KERNEL_START, Heard, Outcome, run
 
 UNENDED = {"cell": "", "message": "the run has not come to its end"}
+OVERWRITE = "NOBLE_RUNBOOKS_OVERWRITE"  # lets a run overwrite the record of an apply
 LEVELS = {"stdout": logging.INFO, "stderr": logging.WARNING}  # as papermill's own
 BESIDE = re.compile(r"\$\{?KB_HERE\}?/([\w.@-][\w./@-]*)")  # what bash cells use
 
@@ -127,9 +129,11 @@ class Engine(NBClientEngine):  # type: ignore[misc]
         running = _Run(nb, cls.started_in, environment, after_each_cell=bool(output_path))
         running.begin()
 
-        def progress(what: str, elapsed: float) -> None:
-            if progress_bar:
-                print(f"[{elapsed:7.1f} s] {what}", file=sys.stderr, flush=True)
+        def say(line: str) -> None:
+            if log_output:
+                logger.info(line)
+            elif progress_bar:
+                print(line, file=sys.stderr, flush=True)
 
         with tempfile.TemporaryDirectory(prefix="kb-", dir=_runtime_directory()) as directory:
             try:
@@ -137,10 +141,11 @@ class Engine(NBClientEngine):  # type: ignore[misc]
                     nb,
                     manager=_Manager(directory, kernel_name=kernel_name),
                     env={**os.environ, **running.environment},
-                    progress=progress,
+                    progress=lambda what, elapsed: say(f"[{elapsed:7.1f} s] {what}"),
                     save=running.save,
                     hidden=redact.secrets(environment),
                     outcome=running.outcome,
+                    mode=running.mode,
                     heard=_listener(log_output, options),
                     cell_timeout=options.get("execution_timeout"),
                     start_timeout=options.get("start_timeout") or KERNEL_START,
@@ -148,7 +153,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
                 )
             except KeyboardInterrupt:
                 running.interrupted = True
-        running.end()
+        running.end(say)
         return nb
 
 
@@ -183,10 +188,31 @@ class _Run:
     def begin(self) -> None:
         """Refuse what would only come to light later, when something has been changed."""
         _refuse_without_files(self.nb, self.source.parent)
+        self._refuse_to_overwrite()
         try:
             self.destination.try_out(self._text(UNENDED), remote=self.mode in ("apply", "rollback"))
         except UnwritableError as error:
             raise _unchanged(str(error)) from None
+
+    def _refuse_to_overwrite(self) -> None:
+        """The record of an apply says what is to be rolled back: that it is, comes first.
+
+        An apply that failed is run again by the same command.
+        """
+        path = self.destination.path
+        if path is None or os.environ.get(OVERWRITE) or not path.is_file():
+            return
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))["metadata"][record.RUN]
+            mode, passed = there["mode"], there["result"] == "passed"
+            runbook = "/".join(Path(there["notebook"]).with_suffix("").parts[-2:])
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # not a record
+        if mode == "apply" and (passed or self.mode != "apply") and undo.is_applied(runbook):
+            raise _unchanged(
+                f"{self.destination.name} is the record of an apply of {runbook} that has not been"
+                f" rolled back: give this run another name, or set {OVERWRITE}=1 to overwrite it"
+            )
 
     def save(self, _: Outcome) -> None:
         """Save what has run until now, where that can be done more than once."""
@@ -195,8 +221,8 @@ class _Run:
             with contextlib.suppress(UnwritableError):
                 self.destination.write(self._text(self.outcome.error or UNENDED))
 
-    def end(self) -> None:
-        """Leave the record, and end papermill's command; return only to a program."""
+    def end(self, say: Callable[[str], object]) -> None:
+        """Leave the record, sum up, and end papermill's command; return only to a program."""
         outcome, alone = self.outcome, bool(_command_line())
         if self.interrupted and not outcome.error:
             outcome.error = {"cell": "", "message": "the run was interrupted"}
@@ -209,6 +235,10 @@ class _Run:
                 if not outcome.error:
                     raise click.ClickException(f"the run has passed, but {error}") from None
                 where = str(error)
+        for line in reading.closing(
+            self.nb, self.mode, "" if outcome.error else self.destination.place
+        ):
+            say(line)
         if self.interrupted and not alone:
             raise KeyboardInterrupt
         if outcome.error:
@@ -338,7 +368,8 @@ def _listener(log_output: bool, options: Mapping[str, Any]) -> Heard:
     """Where what cells print goes while they run: --log-output, --stdout-file, --stderr-file."""
 
     def heard(stream: str, lines: str) -> None:
-        if log_output:
+        lines = reading.NOT_RUN.sub("", lines)
+        if log_output and lines:
             logger.log(LEVELS[stream], lines.rstrip("\n"))
         if file := options.get(f"{stream}_file"):
             file.write(lines)

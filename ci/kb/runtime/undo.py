@@ -812,6 +812,13 @@ def _state_roots() -> Iterator[tuple[Path, str, str]]:
             )
 
 
+def is_applied(runbook: str) -> bool:
+    """Whether AREA/NAME has been applied here, for whatever service, and not been rolled back."""
+    root = state_root() / runbook
+    uses = (root, *root.parent.glob(f"{root.name}@*"))
+    return any(not UndoJournal(use).is_empty() for use in uses)
+
+
 class Lock:
     """A file that one process at a time holds; it is removed by whoever holds it.
 

@@ -8,9 +8,10 @@ from typing import Any
 
 
 def default(path: str, parameters: Iterable[Any]) -> str:
-    """Returns the command with every parameter at its default, and the mode spelt out."""
-    words = ["papermill", path, "out.ipynb"]
-    for parameter in parameters:
-        if parameter.name == "mode":
-            words += ["-p", "mode", str(parameter.default)]
-    return shlex.join(words)
+    """Returns the command with every parameter at its default, and the mode spelt out.
+
+    The record is called as the mode, so that no mode overwrites another's.
+    """
+    mode = next((str(one.default) for one in parameters if one.name == "mode"), "")
+    words = ["papermill", path, f"{mode or 'out'}.ipynb"]
+    return shlex.join([*words, *(["-p", "mode", mode] if mode else [])])

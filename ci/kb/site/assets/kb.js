@@ -31,7 +31,8 @@
     const update = () => {
       const fields = [...form.elements].filter((field) => field.dataset.type);
       const wrong = fields.find((field) => !field.validity.valid);
-      const words = ["papermill", quote(form.dataset.path), "out.ipynb"];
+      const record = form.elements.mode ? form.elements.mode.value : "out"; // one for each mode
+      const words = ["papermill", quote(form.dataset.path), `${record}.ipynb`];
       shown.textContent = wrong
         ? `# ${wrong.name}: ${wrong.validationMessage}`
         : [...words, ...fields.map(option).filter(Boolean)].join(" ");
