@@ -311,6 +311,10 @@ def test_shellcheck_names_notebook_cell_and_line() -> None:
     problems = "\n".join(check_cells(notebook))
     assert "runbooks/area/name.ipynb: cell `verify-message`, line 2: Double quote" in problems
     assert "line 3: nothing is referenced but not assigned" in problems
+    # What is missing at the end is said of a line that is not there.
+    named(content["cells"], "verify-message")["source"][1:] = ["if true; then\n", "  echo x"]
+    problems = "\n".join(check_cells(Notebook(ROOT, notebook.path, content)))
+    assert "Couldn't find 'fi' for this 'if'. (SC1046)\n    if true; then" in problems
 
 
 def test_without_shellcheck(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, told: Told) -> None:

@@ -266,6 +266,29 @@ def test_a_verdict_is_judged_before_it_is_stored(
     assert run.passed is (says == "")
 
 
+def test_a_step_that_always_writes_is_told_which_file(
+    project: Project, sessions: list[Any]
+) -> None:
+    place = "/var/lib/noble-runbooks/area/name"
+
+    class Writing(Session):
+        def snapshot(self, known: Any) -> snapshots.Snapshot:
+            row = ["-rw-------", "0:0", self.content, "0", "", ""]
+            return {"files": {f"{place}/applied/0001.json": row}}
+
+        def command(self, argv: Any, *_: Any, **__: Any) -> tuple[int, str, str]:
+            known = argv == ["cat", f"{place}/kept.jsonl"]
+            return 0, '{"path": "/etc/a"}\n{"path": "/etc/b"}\n' if known else "", ""
+
+    sessions.append(Writing(changes))
+    lived(project).run("again", "key")
+    error = stored(project, RUNBOOK, "again").metadata["error"]
+    assert error["message"] == (
+        "a second apply changed: /etc/b was written again although it was right:"
+        " compare first, and leave it"
+    )
+
+
 def test_a_host_that_hung_once_is_begun_again(project: Project, sessions: list[Any]) -> None:
     first = Session(breaks(HostHungError("the guest does not answer")))
     sessions += [first, Session(passes)]

@@ -32,6 +32,7 @@ from kb.runtime.engine import Outcome
 from kb.runtime.record import source
 
 CHANGED = re.compile(r"^changed: .*", re.MULTILINE)
+APPLIED = re.compile(r"(/.+)/applied/(\d+)\.json: content")  # where a step's results are
 SHOWN_DIFFERENCES = 20
 REBOOTS = 3  # a run that asks for more is not cured by one
 RUNBOOKS = "runbooks"  # the fixture by which a host sees those that are applied to it
@@ -235,7 +236,13 @@ class Life:
         session = self._open()
         self._execute(session, "apply")
         after = session.snapshot(applied)
-        self._judge(applied, after, self.notebook.not_restored, "a second apply changed")
+        self._judge(
+            applied,
+            after,
+            self.notebook.not_restored,
+            "a second apply changed",
+            self._written_again,
+        )
         said = [line for text in _outputs(self._account.nb) for line in CHANGED.findall(text)]
         if said:
             self._account.fail(f"a second apply said `{said[0]}`")
@@ -642,9 +649,10 @@ class Life:
         after: snapshots.Snapshot,
         ignored: Iterable[str],
         accusation: str,
+        named: Callable[[str], str] = str,
     ) -> None:
         """Add what the host's state says to the account; a difference is a failure."""
-        found = snapshots.differences(before, after, ignored)
+        found = [named(line) for line in snapshots.differences(before, after, ignored)]
         self._account.details["state"] = {
             "unchanged": not found,
             "differences": found[:SHOWN_DIFFERENCES],
@@ -652,6 +660,17 @@ class Life:
         if found:
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             self._account.fail(f"{accusation}: {'; '.join(found[:3])}{more}")
+
+    def _written_again(self, difference: str) -> str:
+        """A file that a step wrote although it was right: what is remembered of it tells."""
+        found = APPLIED.fullmatch(difference)
+        if found is None:
+            return difference
+        _, journal, _ = self._open().command(["cat", f"{found[1]}/kept.jsonl"])
+        with contextlib.suppress(ValueError, KeyError, IndexError):
+            path = json.loads(journal.splitlines()[int(found[2])])["path"]
+            return f"{path} was written again although it was right: compare first, and leave it"
+        return difference
 
     def _conclude(
         self, results: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], str]

@@ -71,7 +71,7 @@ def main() -> int:
         "  edit it          with jupyter lab, VS Code, or any other editor of notebooks\n"
         f"  edit its cases   in {path.with_suffix('')}/ci/cases.toml: what must fail, or flip\n"
         "  make fmt lint    bring it into the committed format; see what is amiss\n"
-        f"  make run ARGS='-k {path.stem}'    execute it in all its modes on a fresh host\n"
+        f"  make run ARGS='-k {path.parent.name}/{path.stem}'    execute its life on a fresh host\n"
         "  make site        see its page"
     )
     return 0

@@ -188,6 +188,8 @@ class StageItem(pytest.Item):
     ) -> None:
         super().__init__(**rest)
         self.notebook, self.host, self.stage = notebook, host, stage
+        # So that `-k systemd/limits` picks one, where `-k limits` picks all whose names have that.
+        self.extra_keyword_matches.add(f"/{notebook.path.with_suffix('')}/")
         self.run: records.Run | None = None
         self.stood = ""  # "fresh" or "stands" where an earlier run's record was enough
 

@@ -153,7 +153,7 @@ class Engine(NBClientEngine):  # type: ignore[misc]
                 )
             except KeyboardInterrupt:
                 running.interrupted = True
-        running.end(say)
+        running.end(lambda line: say(redact.clean(line, redact.secrets(environment))))
         return nb
 
 

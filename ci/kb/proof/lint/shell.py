@@ -32,7 +32,7 @@ def check_cells(notebook: Notebook) -> Iterator[str]:
         if cell["cell_type"] == "code" and MAGIC.match(source(cell))
     }
     for identity, finding in _findings(cells):
-        line = cells[identity].splitlines()[finding["line"] - 1].strip()
+        line = _line(cells[identity], finding)
         yield (
             f"{notebook.path}: cell `{identity}`, line {finding['line']}: {finding['message']}"
             f" (SC{finding['code']})\n    {line}"
@@ -46,7 +46,7 @@ def check_setups(notebook: Notebook) -> Iterator[str]:
     texts = {str(n): f"{prologue}\n{setup.text}\n" for n, setup in enumerate(setups)}
     for number, finding in _findings(texts):
         setup = setups[int(number)]
-        line = texts[number].splitlines()[finding["line"] - 1].strip()
+        line = _line(texts[number], finding)
         yield (
             f"{setup.path}:{setup.line + finding['line'] - 2}: {finding['message']}"
             f" (SC{finding['code']})\n    {line}"
@@ -75,6 +75,13 @@ def _findings(texts: dict[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
             Path(path).write_text(texts[name], encoding="utf-8")
         for finding in _run([*ON_THE_HOST, *paths]) if paths else ():
             yield paths[finding["file"]], finding
+
+
+def _line(text: str, finding: dict[str, Any]) -> str:
+    """The line that a finding is about; the last one where it is about the end, as a missing fi."""
+    lines = text.splitlines()
+    number: int = finding["line"]
+    return lines[min(number, len(lines)) - 1].strip()
 
 
 def _run(arguments: list[str], cwd: Path | None = None) -> list[dict[str, Any]]:
