@@ -67,7 +67,7 @@ def test_a_run_ends_with_what_changed_what_was_saved_and_where_it_is_told(
         "apply Write it",
         "verify It took",
         "changed: wrote it",
-        "saved of a person's edits: nothing, there were none",
+        "saved of a person's edits: nothing",
         record.format("apply"),
     ]
     (place / "conf").write_text("new, and a person's\n")

@@ -31,7 +31,7 @@ def closing(nb: Mapping[str, Any], mode: str | None, where: str) -> Iterator[str
         yield f"changed: {'; '.join(changed[:NAMED]) or 'nothing'}{more}"
     if mode is not None:
         saved = _told(nb, "saved")
-        yield f"saved of a person's edits: {'; '.join(saved) or 'nothing, there were none'}"
+        yield f"saved of a person's edits: {'; '.join(saved) or 'nothing'}"
     if where:
         yield f"record: {where}  (kb-show prints it)"
 
