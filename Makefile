@@ -79,6 +79,12 @@ new: ## a new runbook or notebook: make new NAME=runbooks/area/name
 new-here:
 	@$(bin)/python -m kb.proof.new "$(NAME)"
 
+.PHONY: carry carry-here
+carry: ## one file that runs a runbook on a host without a network: make carry NAME=runbooks/area/name
+	@$(setup) $@
+carry-here:
+	@ci/carry.sh "$(NAME)" $(ARGS)
+
 .PHONY: bench bench-here
 bench: ## measure speed and weight against the base stack
 	@$(setup) $@ engine

@@ -23,8 +23,9 @@ NAMED = 3  # changes that the last lines of a run name
 
 def closing(nb: Mapping[str, Any], mode: str | None, where: str) -> Iterator[str]:
     """The last lines of a run of a runbook: what changed, what was saved, where its record is."""
+    failed = nb["metadata"].get(record.RUN, {}).get("error")
     if mode == "plan":
-        yield f"plan: {totals(nb)}"
+        yield "plan: it came to no end, see below" if failed else f"plan: {totals(nb)}"
     elif mode is not None:
         changed = _told(nb, "changed")
         more = f"; and {len(changed) - NAMED} more" if len(changed) > NAMED else ""
