@@ -150,7 +150,9 @@ def _stage(run: Run, notebook: catalog.Notebook, *, older: bool) -> StageRun:
         name=run.stage,
         record={"kb": "", "commit": None, "dirty": False, "state": None, **run.metadata},
         cells={
-            cell.id: replace(cell, outputs=_whole(printed.get(cell.id)) + _whole(cell.outputs))
+            cell.id: replace(cell, outputs=_whole(printed[cell.id]) + cell.outputs)
+            if cell.id in printed
+            else cell
             for cell in cells.read(run.content)
         },
         fresh=fresh,

@@ -17,7 +17,6 @@ import nh3
 from kb.runtime import terminal
 from kb.runtime.matrix import MIME as MATRIX
 from kb.runtime.settle import MIME as SETTLED
-from kb.site import svg
 
 # Spelt out: with its module comes all that foresees, which takes as long as a page.
 PLAN = "application/vnd.noble-runbooks.plan+json"
@@ -322,6 +321,8 @@ class _Renderer:
         return self.image(self.store(image, suffix), data, size, {mime: encoded})
 
     def svg(self, data: dict[str, Any]) -> Rendered:
+        from kb.site import svg  # noqa: PLC0415 - slow to load, and few pages have a drawing
+
         drawing = svg.clean(_joined(data["image/svg+xml"]))
         if drawing is None:
             return _notice("A drawing (SVG) is not shown: damaged or too large.")

@@ -17,7 +17,6 @@ from mkdocs.structure.toc import AnchorLink, TableOfContents
 from mkdocs.utils import get_relative_url
 
 from kb.site import search
-from kb.site.body import Body, BodyBuilder
 from kb.site.cache import Cache, digest
 from kb.site.model import ClaimView, NotebookView
 from kb.site.published import compose
@@ -25,6 +24,8 @@ from kb.site.render import Templates
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
+
+    from kb.site.body import Body
 
 OUTPUTS = "assets/outputs/"
 # The index is ours; the theme's plugin is there for the place of its box.
@@ -190,6 +191,8 @@ class NotebookPage(CachedPage):
 
     def rendered(self, config: MkDocsConfig, files: Files) -> dict[str, Any]:
         """Renders the prose, then puts the blocks in their places."""
+        from kb.site.body import BodyBuilder  # noqa: PLC0415 - as is said of minify_html
+
         assets: dict[str, int] = {}
 
         def store(content: bytes, suffix: str) -> str:

@@ -11,7 +11,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import minify_html
 from jinja2 import ChoiceLoader, DictLoader, FileSystemLoader
 from mkdocs.config import config_options as options
 from mkdocs.config.base import Config
@@ -228,6 +227,8 @@ class SitePlugin(BasePlugin[SiteConfig]):
     def on_post_page(self, output: str, *, page: Page, config: MkDocsConfig) -> str:
         if isinstance(page, NotebookPage) and page.meta.get("template") != FINISHED:
             # The theme's indentation is a tenth of a page.
+            import minify_html  # noqa: PLC0415 - a build that changes nothing does not pay for it
+
             output = minify_html.minify(output)
             self.cache.save_text(page.key, output)
         return output
