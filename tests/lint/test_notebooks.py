@@ -74,6 +74,11 @@ def test_areas() -> None:
     assert not problems, "\n".join(problems)
 
 
+def test_claims() -> None:
+    problems = list(lint.check_claims(ROOT))
+    assert not problems, "\n".join(problems)
+
+
 def test_the_formatter_mends_what_an_editor_leaves() -> None:
     text = (ROOT / TEMPLATES["runbooks"]).read_text(encoding="utf-8")
     edited = json.loads(text)

@@ -96,6 +96,37 @@ def test_every_claim_is_cited(project: Project, told: Told) -> None:
     told(caught.value)
 
 
+FLIPS = '[[flips]]\nbecomes.a1-one = "refuted"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "cases", "says"),
+    [
+        (GOOD, FLIPS, None),
+        (f"{GOOD}  no_flip: It is so everywhere.\n", "", None),
+        (GOOD.replace("executed", "inspected"), "", None),
+        (GOOD, "", "is executed, and nothing shows that its verdict can change: add it to a [[fli"),
+        (f"{GOOD}  no_flip: Why.\n", FLIPS, "has a changed world that shows another verdict"),
+        (
+            GOOD.replace("executed", "inspected") + "  no_flip: Why.\n",
+            "",
+            "is not executed, so nobody expects a changed world: take `no_flip` away",
+        ),
+    ],
+)
+def test_an_executed_verdict_can_change_or_says_why_not(
+    project: Project, text: str, cases: str, says: str | None
+) -> None:
+    project.claims(text)
+    settling(project, 'settle("a1-one", confirmed=x)')
+    folder = project.root / "notebooks/area/name/ci"
+    folder.mkdir(parents=True)
+    (folder / "cases.toml").write_text(cases)
+    found = list(claims.unflipped(claims.load(project.root), catalog.find(project.root)))
+    assert len(found) == (says is not None)
+    assert not found or found[0].startswith(f"docs/claims/a1.yml:1: `a1-one` {says}")
+
+
 def test_what_is_settled_is_a_claim(project: Project, told: Told) -> None:
     project.claims(GOOD)
     found = claims.load(project.root)

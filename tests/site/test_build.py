@@ -422,6 +422,18 @@ def test_what_is_unsettled_shows_no_evidence(empty: Project) -> None:
     assert "evidence" not in entry and "evidence" not in entry["seen"][0]
 
 
+def test_a_claims_page_says_whether_its_verdict_can_change(empty: Project) -> None:
+    small(empty)
+    empty.claims("a1", claim("a1-x", no_flip="Nothing else exists."))
+    files = built(empty)
+    assert b"shows another verdict: Nothing else exists." in files["claims/a1-x/index.html"]
+    [entry] = json.loads(files["claims/ledger.json"])["claims"]
+    assert entry["no_flip"] == "Nothing else exists."
+    empty.claims("a1", claim("a1-x"))
+    empty.write("notebooks/go/a/ci/cases.toml", '[[flips]]\nbecomes.a1-x = "refuted"\n')
+    assert b"it says refuted." in built(empty)["claims/a1-x/index.html"]
+
+
 def test_a_damaged_record_is_no_run(empty: Project) -> None:
     small(empty)
     path = empty.root / "build/runs/debian-13/notebooks/go/b.run.ipynb"

@@ -15,7 +15,7 @@ from kb.runtime.settle import MIME, OBSERVED, VERDICTS
 
 EVIDENCE = (*OBSERVED, "documented")
 REQUIRED = ("id", "source", "says", "verdict", "truth", "instead")
-OPTIONAL = ("evidence", "on", "references", "would_settle", "until")
+OPTIONAL = ("evidence", "on", "references", "would_settle", "until", "no_flip")
 
 
 class ClaimsError(Exception):
@@ -39,6 +39,7 @@ class Claim:
     references: list[str] = field(default_factory=list)
     would_settle: str | None = None
     until: str | None = None
+    no_flip: str | None = None  # why no changed world shows that an executed verdict can change
 
     @property
     def place(self) -> str:
@@ -90,6 +91,22 @@ def check_cited(claims: Iterable[Claim], notebooks: Iterable[Notebook]) -> None:
             raise ClaimsError(
                 f'{claim.place}: no notebook settles `{claim.id}`: add settle("{claim.id}", ...)'
                 " to a cell"
+            )
+
+
+def unflipped(claims: Iterable[Claim], notebooks: Iterable[Notebook]) -> Iterator[str]:
+    """One sentence for each executed claim with neither a changed world nor a reason for none."""
+    flipped = {case["claim"] for notebook in notebooks for case in notebook.flips}
+    for claim in claims:
+        place = f"{claim.place}: `{claim.id}`"
+        if claim.no_flip and claim.id in flipped:
+            yield f"{place} has a changed world that shows another verdict: take `no_flip` away"
+        elif claim.no_flip and claim.evidence != "executed":
+            yield f"{place} is not executed, so nobody expects a changed world: take `no_flip` away"
+        elif claim.evidence == "executed" and not claim.no_flip and claim.id not in flipped:
+            yield (
+                f"{place} is executed, and nothing shows that its verdict can change: add it to a"
+                " [[flips]] of its notebook's cases.toml, or say in `no_flip` why it is in none"
             )
 
 

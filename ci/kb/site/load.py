@@ -172,11 +172,17 @@ def _claims(
     notebooks: Iterable[tuple[catalog.Notebook, NotebookView]],
 ) -> tuple[ClaimView, ...]:
     settled: dict[str, list[SettlingCell]] = defaultdict(list)
+    becomes: dict[str, list[str]] = defaultdict(list)
     for notebook, view in notebooks:
         seen = _seen(view)
+        for case in notebook.flips:
+            becomes[case["claim"]].append(case["becomes"])
         for claim, cell in notebook.settles.items():
             settled[claim].append(SettlingCell(view, cell, tuple(seen[claim])))
-    return tuple(ClaimView(claim, tuple(settled[claim.id])) for claim in recorded)
+    return tuple(
+        ClaimView(claim, tuple(settled[claim.id]), tuple(dict.fromkeys(becomes[claim.id])))
+        for claim in recorded
+    )
 
 
 def _seen(view: NotebookView) -> dict[str, list[Seen]]:

@@ -223,6 +223,7 @@ class ClaimView:
 
     claim: Claim
     settled: tuple[SettlingCell, ...]
+    becomes: tuple[str, ...] = ()  # its verdicts in the changed worlds of those notebooks
 
     @property
     def url(self) -> str:

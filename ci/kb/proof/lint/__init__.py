@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kb.proof import catalog
+from kb.proof import catalog, claims
 from kb.proof.catalog import Notebook
 from kb.proof.format import canonical
 from kb.proof.lint import shell
@@ -38,6 +38,14 @@ def check_notebook(notebook: Notebook) -> Iterator[str]:
     yield from shell.check_setups(notebook)
     scripts = [path for path in notebook.files if shell.is_shell(notebook.root / path)]
     yield from shell.check_scripts(notebook.root, scripts)
+
+
+def check_claims(root: Path) -> Iterator[str]:
+    """What the recorded claims lack, one sentence each."""
+    try:
+        yield from claims.unflipped(claims.load(root), catalog.find(root))
+    except (catalog.CatalogError, claims.ClaimsError) as error:
+        yield str(error)
 
 
 def check_areas(root: Path) -> Iterator[str]:

@@ -10,7 +10,7 @@ from kb.proof.tables import TableError
 
 
 def main() -> int:
-    """Print what is amiss in the notebooks that are named, or in all and in their areas."""
+    """Print what is amiss in the notebooks that are named, or in all, their areas and claims."""
     root = Path.cwd()
     named = [Path(argument) for argument in sys.argv[1:]]
     for path in named:
@@ -24,7 +24,7 @@ def main() -> int:
     try:
         problems = list(lint.check(root, named or catalog.paths(root)))
         if not named:
-            problems += lint.check_areas(root)
+            problems += [*lint.check_areas(root), *lint.check_claims(root)]
     except TableError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
