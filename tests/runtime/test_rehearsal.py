@@ -253,6 +253,8 @@ def test_the_host_is_asked_and_not_touched(make: Make, world: Path, host: Path) 
         "systemctlis-active",
         "sysctl-n",
     }
+    said = cells.run(step(world, f"{CLEAN} systemctl show --property MainPID --value app"))
+    assert "it looks at a process of the host, which a rehearsal cannot see:\n" in said
     # What the services do is the next step's own question.
     assert "as it is already" in cells.run(step(world, f"{CLEAN} systemctl is-active app"))
 

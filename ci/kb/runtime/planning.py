@@ -57,6 +57,10 @@ class Planner:
         for path in paths:
             if any(str(path) == one.path for one in differences) and is_edited(path):
                 plan.add("note", f"{shown(path)} was edited since; a copy would be kept")
+        if seen.blind:
+            plan.unknown = True
+            plan.add("note", "it looks at a process of the host, which a rehearsal cannot see:")
+            plan.add("note", "  what hangs on that may come out differently in an apply")
         needed = [title for title, theirs in self._open.items() if _overlap(paths, theirs)]
         if seen.unknown or needed:
             plan.unknown = True

@@ -70,13 +70,15 @@ class Seen:
 
     ``acts`` are commands that would run; ``settings`` are the kernel's, from what to what.
     ``unknown`` is why it was not rehearsed to its end, or ""; then ``failed`` says that what later
-    steps find may lack something, and not only what services do. ``said`` is what it printed.
+    steps find may lack something, and not only what services do. ``blind``: it asked for a process
+    of the host, which the copy has not. ``said`` is what it printed.
     """
 
     acts: list[str] = field(default_factory=list)
     settings: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: str = ""
     failed: bool = False
+    blind: bool = False
     said: str = ""
 
 
@@ -312,6 +314,7 @@ def _systemctl(broker: _Broker, command: str, arguments: list[str]) -> _Answer:
     question = _question(command, arguments)
     if verb in _LOOKS_AT_RUNNING:
         broker.refuse_after_acts(question)
+    broker.seen.blind |= bool({"MainPID", "ControlPID"} & set(properties))
     if properties == ["NeedDaemonReload"] and broker.units_differ():
         key = "" if "--value" in arguments else "NeedDaemonReload="
         return _said(
