@@ -114,6 +114,13 @@ class BodyBuilder:
         }
         told = {helper for called in self.called.values() for helper in called}
         code += sum(len(helper.code) for helper in told)
+        best = view.best
+        code += sum(
+            len(ran.code)
+            for run in (best.stages.values() if best else ())
+            for cell in view.cells
+            if (ran := run.cells.get(cell.id)) and ran.source != cell.source
+        )
         self.spent = code + prose
         self.sparse = code > CODE
         self.much = code > MUCH
@@ -253,12 +260,13 @@ class BodyBuilder:
             inline=room if self.spent < BUDGET else _SHORT,
         )
         self.spent += len(rendered.html)
-        changed = ran is not None and ran.source != cell.source
+        changed = ran is not None and ran.source != cell.source and (main or not self.much)
         return Shown(
             host=host,
             stage=stage,
             status=stage.status(cell.id) if ran else "not run",
-            code=self._code(ran) if ran and changed else "",
+            # Beside the present code, in which the colours are.
+            code=highlight.block(ran.code, ran.language, sparse=True) if ran and changed else "",
             output=rendered,
         )
 
