@@ -246,9 +246,11 @@ def test_the_life_of_a_runbook(project: Project, world: Path) -> None:
     before = tree(world)
 
     def run(mode: str) -> str:
-        done = project.papermill(path, "-p", "prefix", str(world), "-p", "mode", mode)
+        record = f"{mode}.ipynb"
+        options = ("-p", "prefix", str(world), "-p", "mode", mode)
+        done = project.run("papermill", path, record, *options)
         assert done.returncode == 0, done.stderr
-        return "".join(outputs(project.executed()).values())
+        return "".join(outputs(project.executed(record)).values())
 
     assert "changed: the tool\nchanged: the settings\n" in run("apply")
     assert f"changed: put back {world}/etc/conf" in run("rollback")
@@ -504,7 +506,9 @@ def test_what_lies_around_is_neither_run_nor_left(project: Project, world: Path)
     home = {"HOME": str(project.root / "home")}
     for mode in ("plan", "apply", "rollback"):
         options = ("--cwd", "away", "-p", "prefix", str(world), "-p", "mode", mode)
-        done = project.papermill("runbooks/area/name.ipynb", *options, **home)
+        done = project.run(
+            "papermill", "runbooks/area/name.ipynb", f"{mode}.ipynb", *options, **home
+        )
         assert done.returncode == 0, done.stderr
     assert not (project.root / "pwned").exists()
     assert list((project.root / "home").iterdir()) == []

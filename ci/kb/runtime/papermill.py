@@ -287,6 +287,9 @@ def _checked(nb: Any, kernel_name: str) -> dict[str, str]:
         ) from None
     except parameters.ParameterError as error:
         raise _refused(error) from None
+    for cell in nb.cells:  # papermill draws its id by chance, and an error names it
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            cell.id = "injected-parameters"
     return environment
 
 
