@@ -52,7 +52,7 @@ def machine(tmp_path: Path) -> Run:
     """
     checkout, commands = tmp_path / "checkout", tmp_path / "commands"
     shutil.copytree(ROOT / "ci/setup", checkout / "ci/setup")
-    for script in ("site.sh", "versions.sh", "bench.sh"):
+    for script in ("site.sh", "versions.sh", "bench.sh", "carry.sh"):
         shutil.copy(ROOT / "ci" / script, checkout / "ci" / script)
     commands.mkdir()
     for name in COMMANDS:
@@ -170,6 +170,7 @@ DIES: dict[str, tuple[str, dict[str, str]]] = {
         {"uv": "[[ $1 != pip ]]"},
     ),
     "versions that nobody knows": ("ci/versions.sh oldest", {"uv": ""}),
+    "what is no runbook is carried": ("ci/carry.sh runbooks/area/none", {}),
     "a bench without Python": ("ci/bench.sh", {"uv": "", "find": "", "python3": "exit 1"}),
 }
 
