@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import itertools
 import json
 import os
 import signal
@@ -455,10 +456,12 @@ def test_the_life_of_two_versions_side_by_side_without_root(
     for version in ("1.99.1", "1.99.2"):
         mirror.publish(version)
 
+    numbers = itertools.count()
+
     def execute(mode: str, version: str = "1.99.1") -> str:
         nb = papermill.execute_notebook(
             NOTEBOOK,
-            tmp_path / "out.ipynb",
+            tmp_path / f"{next(numbers)}.ipynb",
             {
                 "mode": mode,
                 "go_version": version,
