@@ -48,6 +48,8 @@ sort --unique --key=5,5 /proc/self/mountinfo | while read -r _ _ _ _ place rest;
     elif [ -d "$place" ] && [ -d "$root$place" ]; then
         case $kind in
             sysfs | cgroup | cgroup2 | securityfs | bpf | debugfs | tracefs | configfs | efivarfs | pstore) read_only "$place" ;;
+            # overlayfs refuses what may change at its other end.
+            9p | ceph | cifs | nfs | nfs4 | smb3 | virtiofs) read_only "$place" ;;
             autofs | nsfs | fuse.* | binfmt_misc | rpc_pipefs) ;;
             *) throw_away "$place" || true ;;
         esac
