@@ -100,6 +100,16 @@ def test_check_raises_one_line_and_the_output(told: Told) -> None:
         bash("echo words\nfalse")
 
 
+def test_a_kernel_that_is_killed_takes_the_scripts_children_along(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    script = f"sh -c 'echo $$ >{pid}; sleep 60; echo no'"
+    kernel = subprocess.Popen([sys.executable, "-c", f"from kb import bash; bash({script!r})"])
+    wait_for(lambda: pid.exists() and pid.read_text().endswith("\n"))
+    kernel.kill()
+    kernel.wait()
+    assert gone(int(pid.read_text()))
+
+
 def test_a_timeout_kills_the_children_too(tmp_path: Path, told: Told) -> None:
     before = time.monotonic()
     with told.raises(shell.ScriptTimeoutError):

@@ -143,9 +143,10 @@ def run(
             preexec_fn=die_with_parent,  # noqa: PLW1509 - one call, which takes no lock
         )
         try:
-            if started:
-                started(process.pid)
-            output = _follow(process, timeout, emit, _without(file, temporary))
+            with _guarded(process.pid):
+                if started:
+                    started(process.pid)
+                output = _follow(process, timeout, emit, _without(file, temporary))
         except BaseException:
             _end(process)
             raise
@@ -169,6 +170,26 @@ def _workspace(scratch: Path | None) -> Iterator[Path]:
 def die_with_parent() -> None:
     """Called in a child: a kernel that is killed must not leave a script behind that goes on."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def _guarded(session: int) -> Iterator[None]:
+    """See to it that what the script has started does not outlive a kernel that is killed.
+
+    The signal of :func:`die_with_parent` reaches bash alone; a download that goes on would write
+    where the next run cleans up. The pipe ends with this process, however that does.
+    """
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", 'read -r _ || kill -9 "-$1"', "guard", str(session)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.communicate(b"over\n")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
