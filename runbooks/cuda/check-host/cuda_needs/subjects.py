@@ -167,7 +167,7 @@ def _wheel(name: str, host: Host) -> Subject:
                     _metadata(subject, archive.read(member).decode(errors="replace"))
     except zipfile.BadZipFile as error:
         raise UnreadableError(f"{name} is no wheel ({error}); fetch it again") from None
-    except (OSError, NotImplementedError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:  # encrypted, or compressed in an unknown way
         raise UnreadableError(f"{name} cannot be read: {error}") from None
     platform_tag = Path(name).stem.rpartition("-")[2]
     if floor := re.search(r"manylinux_(\d+)_(\d+)", platform_tag):
