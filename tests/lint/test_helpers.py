@@ -19,9 +19,10 @@ REFUSED = {
     "notebooks/go/prometheus-metrics/names.go": "as []metrics.Sample value in argument to"
     " metrics.Read",  # the claim is that it does not compile
 }
-# What a machine without a network, or without a Go that is new enough, says.
+# What a machine without a network, without a Go that is new enough, or without a C compiler says.
 NOT_HERE = re.compile(
     r"dial tcp|no such host|i/o timeout|proxy.*refused|requires go >= |lookup disabled"
+    r"|build constraints exclude all Go files"
 )
 LISTED = subprocess.run(
     ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -44,8 +45,8 @@ def go(directory: Path, *command: str, **env: str) -> subprocess.CompletedProces
     done = subprocess.run(
         command, cwd=ROOT / directory, env=env, capture_output=True, text=True, check=False
     )
-    if done.returncode != 0 and (why := NOT_HERE.search(done.stderr)):
-        unable(f"Go cannot bring what this is built with: {why[0]}")
+    if done.returncode != 0 and (why := NOT_HERE.search(done.stderr + done.stdout)):
+        unable(f"this machine lacks what it is built with: {why[0]}")
     return done
 
 
