@@ -12,18 +12,8 @@ from xml.etree import ElementTree
 import pytest
 from filelock import FileLock
 from places import containers, shape
-from project import Project, code, notebook, runbook, statuses
+from project import CLAIM, Project, code, notebook, runbook, statuses
 
-CLAIM = """\
-# by hand
-- id: a1-user
-  source: A §1
-  says: A container's user is root.
-  verdict: confirmed
-  evidence: executed
-  truth: It is.
-  instead: Nothing.
-"""
 USER = """\
 from kb import bash, same, settle
 user = bash("cat /etc/kb-user 2>/dev/null || id -un")
@@ -278,7 +268,7 @@ def test_a_recorded_verdict_changed_by_hand(copied: Project) -> None:
     [[outcome, why]] = said["cases"].values()
     assert outcome == "failure"
     differs = (
-        "docs/claims/a1.yml:2: `a1-user` is recorded as refuted on debian-13, but cell `user` of"
+        "docs/claims/a1.yml:1: `a1-user` is recorded as refuted on debian-13, but cell `user` of"
         " notebooks/lives/settles.ipynb says confirmed: it saw confirmed if `(status 0) root` is"
         " `root`: yes"
     )
@@ -321,8 +311,8 @@ def test_the_world_changed_under_a_true_verdict(copied: Project) -> None:
 
 
 def test_a_claim_that_nothing_cites_stops_it_at_once(copied: Project) -> None:
-    copied.claims(CLAIM + CLAIM.partition("\n")[2].replace("a1-user", "a1-lost"))
+    copied.claims(CLAIM + CLAIM.replace("a1-user", "a1-lost"))
     done = copied.run("pytest", "--on", "debian-13", "runbooks", "notebooks")
     assert done.returncode == 4
-    assert "ERROR: docs/claims/a1.yml:9: no notebook settles `a1-lost`: add settle(" in done.stderr
+    assert "ERROR: docs/claims/a1.yml:8: no notebook settles `a1-lost`: add settle(" in done.stderr
     assert "Traceback" not in done.stderr
