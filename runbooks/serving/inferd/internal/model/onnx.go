@@ -67,20 +67,20 @@ func (*Runtime) Load(path string, options Options) (Model, error) {
 	if m.signature.Outputs, err = ports(outputs); err != nil {
 		return nil, fmt.Errorf("model %s: %w", path, err)
 	}
-	settings, err := settings(options)
+	chosen, err := sessionOptions(options)
 	if err != nil {
 		return nil, err
 	}
-	defer settings.Destroy()
+	defer chosen.Destroy()
 	m.session, err = ort.NewDynamicAdvancedSession(
-		path, nameList(m.signature.Inputs), nameList(m.signature.Outputs), settings)
+		path, nameList(m.signature.Inputs), nameList(m.signature.Outputs), chosen)
 	if err != nil {
 		return nil, fmt.Errorf("model %s cannot be loaded for %s: %w", path, options.Provider, err)
 	}
 	return m, nil
 }
 
-func settings(options Options) (*ort.SessionOptions, error) {
+func sessionOptions(options Options) (*ort.SessionOptions, error) {
 	settings, err := ort.NewSessionOptions()
 	if err != nil {
 		return nil, err
