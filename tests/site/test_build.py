@@ -478,6 +478,12 @@ def stopped(project: Project) -> str:
     return errors[-1].removeprefix("ERROR").strip(" -")
 
 
+def test_a_list_of_pages_has_plain_words(empty: Project) -> None:
+    empty.notebook("notebooks/go/a.ipynb", [text("title", "# A\n\nIt **breaks** [it](#a) all.")])
+    assert mkdocs(empty.root).returncode == 0
+    assert "It breaks it all." in html(empty.root, "areas/go")
+
+
 @pytest.mark.parametrize(
     ("prose", "sentence"),
     [

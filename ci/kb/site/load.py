@@ -30,7 +30,9 @@ from kb.site.model import (
     ordered,
 )
 
-_LINK = re.compile(r"\[([^\]]+)\]\([^()]*\)")  # in Markdown
+# Of Markdown, links and strong words: in a list of pages they are plain words.
+_LINK = re.compile(r"\[([^\]]+)\]\([^()]*\)")
+_STRONG = re.compile(r"\*\*([^*]+)\*\*")
 _HEADING = re.compile(r"(?m)^#{2,6} (.+)$")
 _SLUG = slugify(case="lower")
 
@@ -94,7 +96,7 @@ def _view(
         short_title=notebook.short_title,
         tasks=tuple(notebook.tasks),
         symptoms=_symptoms(notebook),
-        summary=_LINK.sub(r"\1", notebook.summary),
+        summary=_STRONG.sub(r"\1", _LINK.sub(r"\1", notebook.summary)),
         needs=tuple(notebook.needs),
         parameters=tuple(notebook.parameters),
         cells=tuple(cells.read(notebook.content)),
