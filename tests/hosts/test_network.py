@@ -17,7 +17,7 @@ CONNECT = "timeout 20 bash -c '</dev/tcp/{}/{}'"
 # The host of the distribution's own mirror, as the image has it.
 WORLD = "grep --recursive --only-matching --no-filename --max-count 1 'http[s]*://[^/ ]*' /etc/apt"
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may put rules on networks")
-BOOK = Path("notebooks/a/x.ipynb")
+BOOK = Path("notebooks/a/network.ipynb")  # no other test's: they run side by side
 
 
 @pytest.fixture

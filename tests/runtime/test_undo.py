@@ -234,6 +234,15 @@ def test_a_whole_last_line_counts_without_its_end(world: Path, journal: UndoJour
     assert tree(world) == before
 
 
+def test_a_kill_before_anything_is_saved_leaves_no_lock(journal: UndoJournal) -> None:
+    journal.lock()
+    lock = journal.root.parents[1] / ".lock"
+    lock.touch()  # of a run that was killed while it had it
+    restored(journal)
+    journal.forget()
+    assert not lock.parent.exists()
+
+
 @pytest.mark.parametrize("name", ["conf", "dir", "new"])
 @pytest.mark.parametrize("killed", ["while copying", "before the line", "after the line"])
 def test_a_kill_while_an_original_is_saved(

@@ -656,7 +656,9 @@ class UndoJournal:
         """
         if not self.is_empty():
             raise UndoError(f"{shown(self.root)} still holds originals")
-        shutil.rmtree(self.root, ignore_errors=True)
+        # Held here, and gone with that: a run that was killed while it had it has left it behind.
+        with Lock(self._everything()).held():
+            shutil.rmtree(self.root, ignore_errors=True)
         self._lock.release()
         for parent in list(self.root.parents)[:2]:
             try:
