@@ -139,17 +139,19 @@ class Project:
         nbformat.write(nb, target)
         return target
 
-    def write(self, path: str, text: str) -> None:
-        """Store a file at ``path``, relative to the root."""
+    def write(self, path: str, content: Any) -> None:
+        """Store a file at ``path``, relative to the root: text and bytes as they are, else JSON."""
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+        else:
+            whole = content if isinstance(content, str) else json.dumps(content, indent=1)
+            target.write_text(whole, encoding="utf-8")
 
     def claims(self, text: str) -> None:
         """Write docs/claims/a1.yml."""
-        path = self.root / "docs/claims/a1.yml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        self.write("docs/claims/a1.yml", text)
 
     def environment(self, **more: str) -> dict[str, str]:
         return {**os.environ, "NOBLE_RUNBOOKS_STATE": str(self.state), **more}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "site"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "site")]
 
 import corpus  # noqa: E402 - found through the line above
 
@@ -107,7 +107,7 @@ def make(ours: Path, theirs: Path, notebooks: int) -> None:
     """One project with the notebooks and their runs, one with the executed notebooks as pages."""
     for directory in (ours, theirs):
         shutil.rmtree(directory, ignore_errors=True)
-    project = corpus.Project(ours)
+    project = corpus.Published(ours)
     corpus.books(project, notebooks)
     shutil.copy(ROOT / "mkdocs.yml", ours)
     shutil.copytree(

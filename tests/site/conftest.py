@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from browser import launched, served
+from browser import Manners, launched, served
 from corpus import (
     NOTEBOOK,
     RUNBOOK,
     UNTRUSTED,
-    Project,
+    Published,
     claim,
     code,
     mime,
     mkdocs,
     png_text,
+    prepared,
     settled,
     stream,
     text,
@@ -27,34 +26,21 @@ from kb.runtime.matrix import MIME as MATRIX
 from playwright.sync_api import (
     Browser,
     BrowserContext,
-    ConsoleMessage,
     Page,
-    Request,
     sync_playwright,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def prepared(root: Path) -> Project:
-    """An empty project with this repository's own configuration and hand-written pages."""
-    root.mkdir(parents=True, exist_ok=True)
-    shutil.copy(ROOT / "mkdocs.yml", root)
-    left_out = shutil.ignore_patterns("claims", "evidence", "assets")
-    shutil.copytree(ROOT / "docs", root / "docs", ignore=left_out)
-    (root / "ci").mkdir()
-    shutil.copy(ROOT / "ci" / "hosts.toml", root / "ci")
-    return Project(root)
-
-
 @pytest.fixture
-def empty(tmp_path: Path) -> Project:
+def empty(tmp_path: Path) -> Published:
     """A project without notebooks."""
     return prepared(tmp_path / "empty")
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def project(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """A project with a site in `site/`. Tests must not change it."""
     project = prepared(tmp_path_factory.mktemp("project") / "whole")
     write_runbook(project)
@@ -67,7 +53,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Published:
     """A project with a runbook and a notebook, for the tests of one module to change."""
     project = prepared(tmp_path_factory.mktemp("pair") / "project")
     write_runbook(project)
@@ -75,7 +61,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-def write_runbook(project: Project) -> None:
+def write_runbook(project: Published) -> None:
     project.notebook(
         RUNBOOK,
         [
@@ -124,10 +110,10 @@ def write_runbook(project: Project) -> None:
         "rollback": [stream("restored /opt/go\n")],
     }
     for stage in ("apply", "again"):
-        project.run(RUNBOOK, outputs, stage=stage, parameters={"go_version": "1.26.6"})
-    project.run(RUNBOOK, {"download": [stream("would create /opt/go\n")]}, stage="plan")
-    project.run(RUNBOOK, {"rollback": outputs["rollback"]}, stage="rollback")
-    project.run(
+        project.ran(RUNBOOK, outputs, stage=stage, parameters={"go_version": "1.26.6"})
+    project.ran(RUNBOOK, {"download": [stream("would create /opt/go\n")]}, stage="plan")
+    project.ran(RUNBOOK, {"rollback": outputs["rollback"]}, stage="rollback")
+    project.ran(
         RUNBOOK,
         {},
         stage="killed",
@@ -137,7 +123,7 @@ def write_runbook(project: Project) -> None:
             for after, then in ((2.25, "apply"), (0.5, "apply"), (1.0, "rollback"))
         ],
     )
-    project.run(
+    project.ran(
         RUNBOOK,
         {},
         stage="broken",
@@ -150,7 +136,7 @@ def write_runbook(project: Project) -> None:
             }
         ],
     )
-    project.run(
+    project.ran(
         RUNBOOK,
         outputs,
         stage="apply",
@@ -160,7 +146,7 @@ def write_runbook(project: Project) -> None:
     project.skip(RUNBOOK, "ubuntu-24.04-gpu", "the image cannot be had here")
 
 
-def write_notebook(project: Project) -> None:
+def write_notebook(project: Published) -> None:
     project.notebook(
         NOTEBOOK,
         [
@@ -174,7 +160,7 @@ def write_notebook(project: Project) -> None:
             code("releases", "matrix('Go release', seen)"),
         ],
     )
-    project.run(
+    project.ran(
         NOTEBOOK,
         {
             "look": [stream("1024 zebrafiles\n")],
@@ -195,7 +181,7 @@ def write_notebook(project: Project) -> None:
             ],
         },
     )
-    project.claims(
+    project.ledger(
         "a1",
         claim("a1-files", says="A service may open `1024` files.", truth="1024 is the soft limit."),
         claim(
@@ -209,7 +195,7 @@ def write_notebook(project: Project) -> None:
     )
 
 
-def write_untrusted(project: Project) -> None:
+def write_untrusted(project: Published) -> None:
     attack = "<script>window.harmed = 1</script>"
     drawing = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="50" height="20" onload="window.harmed=1">'
@@ -237,7 +223,7 @@ def write_untrusted(project: Project) -> None:
         "<a href='javascript:window.harmed=1'>go</a>"
         "<form action='http://elsewhere.example/'><input name='q'></form></div></section></article>"
     )
-    project.run(
+    project.ran(
         UNTRUSTED,
         {
             "html": [mime("text/html", html)],
@@ -252,13 +238,13 @@ def write_untrusted(project: Project) -> None:
     )
 
 
-def write_others(project: Project) -> None:
+def write_others(project: Published) -> None:
     for name in ("never", "stale"):
         project.notebook(
             f"notebooks/systemd/{name}.ipynb",
             [text("title", f"# A notebook {name} run\n\nIt looks."), code("look", "print('new')")],
         )
-    project.run(
+    project.ran(
         "notebooks/systemd/stale.ipynb",
         {"look": [stream("old\n")]},
         changed={"look": "print('old')"},
@@ -266,7 +252,7 @@ def write_others(project: Project) -> None:
 
 
 @pytest.fixture(scope="session")
-def site(project: Project) -> Path:
+def site(project: Published) -> Path:
     """The built site."""
     return project.root / "site"
 
@@ -285,29 +271,6 @@ def chromium() -> Iterator[Browser]:
         browser = launched(playwright)
         yield browser
         browser.close()
-
-
-@dataclass
-class Manners:
-    """What a page must not do, with what it did."""
-
-    errors: list[str] = field(default_factory=list)
-    elsewhere: list[str] = field(default_factory=list)
-
-    def watch(self, page: Page, url: str) -> None:
-        def requested(request: Request) -> None:
-            if not request.url.startswith((url, "data:", "blob:")):
-                self.elsewhere.append(request.url)
-
-        page.on("request", requested)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", self.console)
-        page.on("dialog", lambda dialog: self.errors.append(dialog.message))
-
-    def console(self, message: ConsoleMessage) -> None:
-        # Chromium asks for an icon where a file is opened by itself.
-        if message.type == "error" and not message.location["url"].endswith("/favicon.ico"):
-            self.errors.append(message.text)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import base64
 import json
 import os
 import random
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,6 +21,9 @@ from typing import Any
 from kb.proof import catalog, records
 from kb.runtime.record import SCHEMA
 from kb.runtime.settle import MIME as SETTLED
+from project import KERNEL, Project, code, text
+
+ROOT = Path(__file__).resolve().parents[2]
 
 # The notebooks of the project that the tests build whole.
 RUNBOOK = "runbooks/go/install.ipynb"
@@ -42,23 +46,6 @@ HOST = {
     "python": "3.13.5",
 }
 Cell = dict[str, Any]
-
-
-def text(identity: str, source: str) -> Cell:
-    """A Markdown cell."""
-    return {"cell_type": "markdown", "id": identity, "metadata": {}, "source": source}
-
-
-def code(identity: str, source: str, *tags: str) -> Cell:
-    """A code cell without outputs."""
-    return {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": identity,
-        "metadata": {"tags": list(tags)} if tags else {},
-        "outputs": [],
-        "source": source,
-    }
 
 
 def stream(content: str) -> dict[str, Any]:
@@ -113,8 +100,7 @@ def document(cells: Iterable[Cell], **metadata: Any) -> dict[str, Any]:
     return {
         "cells": list(cells),
         "metadata": {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
+            **KERNEL,
             **metadata,
         },
         "nbformat": 4,
@@ -122,11 +108,11 @@ def document(cells: Iterable[Cell], **metadata: Any) -> dict[str, Any]:
     }
 
 
-class Project:
-    """A project directory that the site can be built from."""
+class Published(Project):
+    """A project whose runs are written down, not made: what the site can be built from."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        super().__init__(root)
         self.cells: dict[str, list[Cell]] = {}
 
     def notebook(self, path: str, cells: Iterable[Cell], **kb: Any) -> None:
@@ -137,7 +123,7 @@ class Project:
         self.write(f"runbooks/{area}/area.toml", said)
         self.write(path, document(self.cells[path], kb={"needs": [], **kb}))
 
-    def run(
+    def ran(
         self,
         path: str,
         outputs: Mapping[str, list[dict[str, Any]]],
@@ -202,19 +188,9 @@ class Project:
         target = f"build/runs/{host}/{path.removesuffix('.ipynb')}.skipped.json"
         self.write(target, {"reason": reason, "when": "2026-11-22T03:04:05Z"})
 
-    def claims(self, name: str, *claims: Mapping[str, Any]) -> None:
+    def ledger(self, name: str, *claims: Mapping[str, Any]) -> None:
         """Writes claims; JSON is YAML."""
         self.write(f"docs/claims/{name}.yml", list(claims))
-
-    def write(self, path: str, content: Any) -> None:
-        """Writes a file below the root: JSON, or text and bytes as they are."""
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            target.write_bytes(content)
-        else:
-            whole = content if isinstance(content, str) else json.dumps(content, indent=1)
-            target.write_text(whole, encoding="utf-8")
 
 
 def claim(identity: str, **fields: Any) -> dict[str, Any]:
@@ -238,7 +214,7 @@ _WORDS = (
 )
 
 
-def books(project: Project, count: int = 60, *, seed: int = 1) -> None:
+def books(project: Published, count: int = 60, *, seed: int = 1) -> None:
     """Writes `count` executed notebooks of about 290 KB: prose, code, text, tables, pictures."""
     noise = random.Random(seed)  # noqa: S311 - not for security
 
@@ -270,7 +246,7 @@ def books(project: Project, count: int = 60, *, seed: int = 1) -> None:
                 {**mime("image/png", data), "metadata": {"image/png": {"width": 300}}}
             ]
         project.notebook(path, cells)
-        project.run(path, outputs)
+        project.ran(path, outputs)
 
 
 def _output(noise: random.Random, step: int, sentence: Any) -> dict[str, Any]:
@@ -285,6 +261,17 @@ def _output(noise: random.Random, step: int, sentence: Any) -> dict[str, Any]:
         table = f'<table border="1" class="dataframe"><tbody>{rows}</tbody></table>'
         return display(text_html=table, text_plain="a table")
     return mime("text/plain", "\n".join(f"{noise.random():.8f}" for _ in range(25)))
+
+
+def prepared(root: Path) -> Published:
+    """An empty project with this repository's own configuration and hand-written pages."""
+    root.mkdir(parents=True, exist_ok=True)
+    shutil.copy(ROOT / "mkdocs.yml", root)
+    left_out = shutil.ignore_patterns("claims", "evidence", "assets")
+    shutil.copytree(ROOT / "docs", root / "docs", ignore=left_out)
+    (root / "ci").mkdir()
+    shutil.copy(ROOT / "ci" / "hosts.toml", root / "ci")
+    return Published(root)
 
 
 def mkdocs(root: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 import pytest
 from browser import served
-from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Project, mkdocs
+from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Published, mkdocs
 from kb.site.cells import read
 from papermill import cli as papermill
 from playwright.sync_api import Browser, BrowserContext, Page, expect
@@ -314,7 +314,7 @@ def test_without_scripts_the_ledger_is_a_list_and_the_command_stands(
     context.close()
 
 
-def test_a_site_works_below_a_prefix(chromium: Browser, tmp_path: Path, project: Project) -> None:
+def test_a_site_works_below_a_prefix(chromium: Browser, tmp_path: Path, project: Published) -> None:
     address = "/docs/noble runbooks/"
     below = tmp_path / address.strip("/")
     with served(tmp_path) as url:

@@ -14,7 +14,18 @@ from urllib.parse import parse_qsl
 
 import pytest
 import yaml
-from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Project, claim, code, mkdocs, settled, stream, text
+from corpus import (
+    NOTEBOOK,
+    RUNBOOK,
+    UNTRUSTED,
+    Published,
+    claim,
+    code,
+    mkdocs,
+    settled,
+    stream,
+    text,
+)
 from golden import Told
 from jinja2 import FileSystemLoader
 from kb.site import plugin
@@ -43,7 +54,7 @@ def words(markup: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", markup).split())
 
 
-def test_every_notebook_has_a_page_and_a_download(project: Project, site: Path) -> None:
+def test_every_notebook_has_a_page_and_a_download(project: Published, site: Path) -> None:
     notebooks = [
         path.relative_to(project.root)
         for kind in ("runbooks", "notebooks")
@@ -61,13 +72,13 @@ def test_what_a_person_needs_is_published_and_nothing_of_ci(site: Path) -> None:
     assert not (folder / "ci").exists()
 
 
-def test_an_area_is_called_what_its_file_says(project: Project) -> None:
+def test_an_area_is_called_what_its_file_says(project: Published) -> None:
     page = words(html(project.root, "areas/go"))
     assert "GO" in page and "All on go." in page and "Maintained by @maintainers." in page
     assert '<h3><a href="areas/go/">GO</a></h3>' in html(project.root, "")
 
 
-def test_the_head_says_result_time_host_and_versions(project: Project) -> None:
+def test_the_head_says_result_time_host_and_versions(project: Published) -> None:
     page = html(project.root, RUNBOOK)
     head = words(page.split('class="kb-head"')[1].split('id="before-you-start"')[0])
     assert "Passed on debian-13 22 Nov 2026, 03:04 UTC" in head
@@ -82,7 +93,7 @@ def test_the_head_says_result_time_host_and_versions(project: Project) -> None:
 
 
 def test_a_page_leads_to_the_form_where_the_repository_is_known(
-    project: Project, empty: Project
+    project: Published, empty: Published
 ) -> None:
     assert "Not so on your host?" not in html(project.root, RUNBOOK)
     config = empty.root / "mkdocs.yml"
@@ -99,7 +110,7 @@ def test_a_page_leads_to_the_form_where_the_repository_is_known(
     assert not asked
 
 
-def test_other_hosts_are_on_the_page_with_what_went_wrong(project: Project) -> None:
+def test_other_hosts_are_on_the_page_with_what_went_wrong(project: Published) -> None:
     page = html(project.root, RUNBOOK)
     assert page.index("<strong>debian-13</strong>") < page.index("<strong>ubuntu-24.04</strong>")
     head = words(page.split('class="kb-head"')[1].split('id="before-you-start"')[0])
@@ -109,7 +120,7 @@ def test_other_hosts_are_on_the_page_with_what_went_wrong(project: Project) -> N
     assert "Skipped on ubuntu-24.04-gpu : the image cannot be had here" in head
 
 
-def test_bash_cells_are_bash(project: Project) -> None:
+def test_bash_cells_are_bash(project: Published) -> None:
     page = html(project.root, RUNBOOK)
     download = cell(page, "download")
     assert 'class="kb-kind">apply</span> Fetch the archive' in download
@@ -118,7 +129,7 @@ def test_bash_cells_are_bash(project: Project) -> None:
     assert copied == "# changes: /opt/go the tree curl -O $url"
 
 
-def test_a_cell_shows_the_run_that_tells_most_of_it(project: Project) -> None:
+def test_a_cell_shows_the_run_that_tells_most_of_it(project: Published) -> None:
     page = html(project.root, RUNBOOK)
     first, others = cell(page, "download").split("Other runs:")
     assert "apply on debian-13" in first and "gopherarchive" in first and "10%" not in first
@@ -129,20 +140,20 @@ def test_a_cell_shows_the_run_that_tells_most_of_it(project: Project) -> None:
     assert "/usr is full: make room" in cell(page, "preflight-space")
 
 
-def test_a_step_shows_what_it_did_before_a_reboot(empty: Project) -> None:
+def test_a_step_shows_what_it_did_before_a_reboot(empty: Published) -> None:
     cells = [text("title", "# A\n\nB."), code("step", "%%apply It is raised\nraise")]
     empty.notebook("runbooks/go/a.ipynb", cells)
     printed = {"step": [stream("changed: raised\n")]}
-    empty.run("runbooks/go/a.ipynb", {}, stage="apply", before_reboot=printed)
+    empty.ran("runbooks/go/a.ipynb", {}, stage="apply", before_reboot=printed)
     assert mkdocs(empty.root).returncode == 0
     step = words(cell(html(empty.root, "runbooks/go/a.ipynb"), "step"))
     assert "changed: raised" in step and "no output" not in step
 
 
-def test_a_failed_page_says_at_its_top_what_failed_and_what_that_means(empty: Project) -> None:
+def test_a_failed_page_says_at_its_top_what_failed_and_what_that_means(empty: Published) -> None:
     cells = [text("title", "# A\n\nB."), text("answer", "## What to do\n\nThis.")]
     empty.notebook("runbooks/go/a.ipynb", [*cells, code("step", "%%apply It is raised\nraise")])
-    empty.run("runbooks/go/a.ipynb", {}, stage="apply", failed=("step", "no room"))
+    empty.ran("runbooks/go/a.ipynb", {}, stage="apply", failed=("step", "no room"))
     assert mkdocs(empty.root).returncode == 0
     top = words(html(empty.root, "runbooks/go/a.ipynb").split("What to do")[-2].split("<h1")[-1])
     assert "Failed on debian-13 22 Nov 2026" in top
@@ -153,12 +164,12 @@ def test_a_failed_page_says_at_its_top_what_failed_and_what_that_means(empty: Pr
     assert "What that means The steps stopped there" in top
 
 
-def test_the_answer_of_a_notebook_has_the_verdicts_on_record(empty: Project) -> None:
+def test_the_answer_of_a_notebook_has_the_verdicts_on_record(empty: Published) -> None:
     small(empty)
     answer = "## In short\n\n- [It is `so`](#a1-x): yes.\n- See [how](../../docs/run.md)."
     cells = [text("title", "# A\n\nB."), text("answer", answer), *empty.cells[A][1:]]
     empty.notebook(A, cells)
-    empty.claims("a1", claim("a1-x", verdict="refuted"))
+    empty.ledger("a1", claim("a1-x", verdict="refuted"))
     assert mkdocs(empty.root).returncode == 0
     page = html(empty.root, A)
     [point] = re.findall(r"<li>(.*?): yes", page)
@@ -166,7 +177,7 @@ def test_the_answer_of_a_notebook_has_the_verdicts_on_record(empty: Project) -> 
     assert 'href="#cell-look"' in point and 'href="../../../run/"' in page
 
 
-def test_what_a_source_is_can_be_looked_up_where_it_is_first_met(empty: Project) -> None:
+def test_what_a_source_is_can_be_looked_up_where_it_is_first_met(empty: Published) -> None:
     about = text("title", "# A\n\nA post (source A §1) says it. Source A is wrong.")
     empty.notebook(A, [about, text("more", "## More\n\nWhat source A says.")])
     assert mkdocs(empty.root).returncode == 0
@@ -174,7 +185,7 @@ def test_what_a_source_is_can_be_looked_up_where_it_is_first_met(empty: Project)
     assert links == [("../../../verdicts/#the-sources", "source A")]
 
 
-def test_what_a_cell_calls_is_folded_out_once(empty: Project) -> None:
+def test_what_a_cell_calls_is_folded_out_once(empty: Published) -> None:
     source = '. "$KB_HERE/a/lib.sh"\nput x'
     cells = [code("first", f"%%apply One\n{source}"), code("second", f"%%apply Two\n{source}")]
     empty.notebook("runbooks/go/a.ipynb", [text("title", "# A\n\nB."), *cells])
@@ -189,17 +200,17 @@ def test_what_a_cell_calls_is_folded_out_once(empty: Project) -> None:
     assert "cp here there" in html(empty.root, "runbooks/go/a.ipynb")
 
 
-def test_cells_that_did_not_run_say_so(project: Project) -> None:
+def test_cells_that_did_not_run_say_so(project: Published) -> None:
     verify = words(cell(html(project.root, RUNBOOK), "verify"))
     assert "apply on ubuntu-24.04 Not run: the run stopped before it came to this cell." in verify
 
 
-def test_a_failure_is_not_hidden_behind_an_older_pass(empty: Project) -> None:
+def test_a_failure_is_not_hidden_behind_an_older_pass(empty: Published) -> None:
     small(empty)
     path = "notebooks/go/a.ipynb"
-    passed = empty.run(path, {"look": [stream("as it was")]}, started="2026-11-20T00:00:00Z")
+    passed = empty.ran(path, {"look": [stream("as it was")]}, started="2026-11-20T00:00:00Z")
     passed.rename(passed.with_name("a.run.passed.ipynb"))
-    empty.run(path, {}, failed=("", "the host disappeared"), started="2026-11-21T00:00:00Z")
+    empty.ran(path, {}, failed=("", "the host disappeared"), started="2026-11-21T00:00:00Z")
     assert mkdocs(empty.root).returncode == 0
     page = html(empty.root, path)
     head = words(page.split('class="kb-head"')[1])
@@ -217,9 +228,9 @@ def test_a_failure_is_not_hidden_behind_an_older_pass(empty: Project) -> None:
         assert row in said
 
 
-def test_what_is_committed_is_said(empty: Project) -> None:
+def test_what_is_committed_is_said(empty: Published) -> None:
     small(empty)
-    made = empty.run("notebooks/go/a.ipynb", {})
+    made = empty.ran("notebooks/go/a.ipynb", {})
     committed = empty.root / "docs/evidence" / made.relative_to(empty.root / "build/runs")
     committed.parent.mkdir(parents=True)
     made.rename(committed)
@@ -230,10 +241,10 @@ def test_what_is_committed_is_said(empty: Project) -> None:
     assert "debian-13 Passed 22 Nov 2026 committed" in hosts
 
 
-def test_a_bad_record_costs_its_own_page(empty: Project, told: Told) -> None:
+def test_a_bad_record_costs_its_own_page(empty: Published, told: Told) -> None:
     """The build goes on, and says which file and why."""
     small(empty)
-    made = empty.run("notebooks/go/a.ipynb", {})
+    made = empty.ran("notebooks/go/a.ipynb", {})
     made.write_text(made.read_text().replace('"passed"', '"failed"', 1))
     done = mkdocs(empty.root)
     assert done.returncode == 0, done.stderr
@@ -245,12 +256,12 @@ def test_a_bad_record_costs_its_own_page(empty: Project, told: Told) -> None:
     assert f"{path} : it was changed after its run" in hosts
 
 
-def test_a_page_without_a_run_says_so(project: Project) -> None:
+def test_a_page_without_a_run_says_so(project: Published) -> None:
     page = html(project.root, "notebooks/systemd/never.ipynb")
     assert "Never run" in page and "tried on no host" in page
 
 
-def test_a_stale_page_shows_what_ran_as_it_was(project: Project) -> None:
+def test_a_stale_page_shows_what_ran_as_it_was(project: Published) -> None:
     page = html(project.root, "notebooks/systemd/stale.ipynb")
     assert "Stale" in page
     look = words(cell(page, "look"))
@@ -259,7 +270,7 @@ def test_a_stale_page_shows_what_ran_as_it_was(project: Project) -> None:
     assert "'old'" in then and "old" in then
 
 
-def test_what_releases_did_is_on_one_page_of_the_area(project: Project, site: Path) -> None:
+def test_what_releases_did_is_on_one_page_of_the_area(project: Published, site: Path) -> None:
     row = "<td>old<td><mark>new</mark>"
     assert row in html(project.root, NOTEBOOK).replace("</td>", "")
     page = html(project.root, "areas/go/releases").replace("</td>", "")
@@ -270,7 +281,7 @@ def test_what_releases_did_is_on_one_page_of_the_area(project: Project, site: Pa
     assert not (site / "areas/serving/releases").exists()
 
 
-def test_verdicts_lead_to_their_claim(project: Project) -> None:
+def test_verdicts_lead_to_their_claim(project: Published) -> None:
     block = cell(html(project.root, NOTEBOOK), "settle-files")
     assert 'kb-verdict--confirmed">confirmed' in block
     assert 'href="../../../claims/a1-files/"' in block
@@ -280,12 +291,12 @@ def test_verdicts_lead_to_their_claim(project: Project) -> None:
     assert 'href="../../notebooks/go/limits/#cell-settle-files"' in shown
 
 
-def test_links_between_notebooks_lead_to_pages(project: Project) -> None:
+def test_links_between_notebooks_lead_to_pages(project: Published) -> None:
     assert 'href="../../../notebooks/go/limits/#wo-es-hakt"' in html(project.root, RUNBOOK)
     assert 'href="../../../runbooks/go/install/#preflight"' in html(project.root, NOTEBOOK)
 
 
-def test_a_verdict_from_an_output_cannot_invent_claims(project: Project) -> None:
+def test_a_verdict_from_an_output_cannot_invent_claims(project: Published) -> None:
     block = cell(html(project.root, UNTRUSTED), "false-verdict")
     assert "unsettled" in block and "<script" not in block
 
@@ -331,7 +342,7 @@ def test_pages_are_light(site: Path) -> None:
         assert "base64," not in page.read_text(encoding="utf-8")
 
 
-def test_the_build_executes_nothing(empty: Project) -> None:
+def test_the_build_executes_nothing(empty: Published) -> None:
     touched = empty.root / "touched"
     write = f"open({str(touched)!r}, 'w').close()"
     empty.notebook("notebooks/go/a.ipynb", [text("title", "# A\n\nB."), code("write", write)])
@@ -340,19 +351,19 @@ def test_the_build_executes_nothing(empty: Project) -> None:
     assert (empty.root / "site/notebooks/go/a/index.html").is_file()
 
 
-def small(project: Project) -> None:
+def small(project: Published) -> None:
     """Two notebooks with a run each, one of which settles a claim."""
     project.notebook(
         "notebooks/go/a.ipynb",
         [text("title", "# A\n\nB."), code("look", 'settle("a1-x", confirmed=same(1, 1))')],
     )
     project.notebook("notebooks/go/b.ipynb", [text("title", "# B\n\nC."), code("look", "1")])
-    project.run("notebooks/go/a.ipynb", {"look": [settled("a1-x", "confirmed", "1")]})
-    project.run("notebooks/go/b.ipynb", {"look": [stream("seen\n")]})
-    project.claims("a1", claim("a1-x"))
+    project.ran("notebooks/go/a.ipynb", {"look": [settled("a1-x", "confirmed", "1")]})
+    project.ran("notebooks/go/b.ipynb", {"look": [stream("seen\n")]})
+    project.ledger("a1", claim("a1-x"))
 
 
-def built(project: Project) -> dict[str, bytes]:
+def built(project: Published) -> dict[str, bytes]:
     """Every file of a fresh build; the sitemap has the day in it."""
     done = mkdocs(project.root)
     assert done.returncode == 0, done.stderr
@@ -361,7 +372,7 @@ def built(project: Project) -> dict[str, bytes]:
     return {str(path.relative_to(site)): path.read_bytes() for path in files}
 
 
-def test_a_build_from_the_cache_is_the_same(empty: Project) -> None:
+def test_a_build_from_the_cache_is_the_same(empty: Published) -> None:
     small(empty)
     first = built(empty)
     assert built(empty) == first
@@ -369,11 +380,11 @@ def test_a_build_from_the_cache_is_the_same(empty: Project) -> None:
     assert built(empty) == first
 
 
-def test_what_changed_is_built_again(empty: Project) -> None:
+def test_what_changed_is_built_again(empty: Published) -> None:
     small(empty)
     built(empty)
-    empty.run("notebooks/go/b.ipynb", {"look": [stream("seen again\n")]})
-    empty.claims("a1", claim("a1-x", says="Now it says more."))
+    empty.ran("notebooks/go/b.ipynb", {"look": [stream("seen again\n")]})
+    empty.ledger("a1", claim("a1-x", says="Now it says more."))
     again = built(empty)
     assert b"seen again" in again["notebooks/go/b/index.html"]
     assert b"Now it says more." in again["notebooks/go/a/index.html"]
@@ -392,7 +403,7 @@ def test_the_cache_knows_every_file_of_the_package_that_has_a_part_in_a_page() -
     assert imported <= set(plugin.sources())
 
 
-def test_a_cache_that_was_cut_off_is_not_taken_for_whole(empty: Project) -> None:
+def test_a_cache_that_was_cut_off_is_not_taken_for_whole(empty: Published) -> None:
     small(empty)
     first = built(empty)
     for path in (empty.root / "build/cache/site").rglob("*"):
@@ -401,20 +412,20 @@ def test_a_cache_that_was_cut_off_is_not_taken_for_whole(empty: Project) -> None
     assert built(empty) == first
 
 
-def test_a_run_that_contradicts_the_record_is_a_warning_on_the_page(empty: Project) -> None:
+def test_a_run_that_contradicts_the_record_is_a_warning_on_the_page(empty: Published) -> None:
     small(empty)
-    empty.claims("a1", claim("a1-x", verdict="refuted"))
+    empty.ledger("a1", claim("a1-x", verdict="refuted"))
     files = built(empty)
     assert b"On record it is refuted: this run saw otherwise." in files["notebooks/go/a/index.html"]
     assert b"debian-13 saw it confirmed" in files["claims/a1-x/index.html"]
 
 
-def test_what_is_unsettled_shows_no_evidence(empty: Project) -> None:
+def test_what_is_unsettled_shows_no_evidence(empty: Published) -> None:
     small(empty)
-    empty.run("notebooks/go/a.ipynb", {"look": [settled("a1-x", "unsettled", "1")]})
+    empty.ran("notebooks/go/a.ipynb", {"look": [settled("a1-x", "unsettled", "1")]})
     unsettled = claim("a1-x", verdict="unsettled", would_settle="A host.")
     del unsettled["evidence"]
-    empty.claims("a1", unsettled)
+    empty.ledger("a1", unsettled)
     files = built(empty)
     page = files["claims/a1-x/index.html"]
     assert b"Unsettled" in page and b"Evidence" not in page and b"executed" not in page
@@ -422,26 +433,26 @@ def test_what_is_unsettled_shows_no_evidence(empty: Project) -> None:
     assert "evidence" not in entry and "evidence" not in entry["seen"][0]
 
 
-def test_a_claims_page_says_whether_its_verdict_can_change(empty: Project) -> None:
+def test_a_claims_page_says_whether_its_verdict_can_change(empty: Published) -> None:
     small(empty)
-    empty.claims("a1", claim("a1-x", no_flip="Nothing else exists."))
+    empty.ledger("a1", claim("a1-x", no_flip="Nothing else exists."))
     files = built(empty)
     assert b"shows another verdict: Nothing else exists." in files["claims/a1-x/index.html"]
     [entry] = json.loads(files["claims/ledger.json"])["claims"]
     assert entry["no_flip"] == "Nothing else exists."
-    empty.claims("a1", claim("a1-x"))
+    empty.ledger("a1", claim("a1-x"))
     empty.write("notebooks/go/a/ci/cases.toml", '[[flips]]\nbecomes.a1-x = "refuted"\n')
     assert b"it says refuted." in built(empty)["claims/a1-x/index.html"]
 
 
-def test_a_damaged_record_is_no_run(empty: Project) -> None:
+def test_a_damaged_record_is_no_run(empty: Published) -> None:
     small(empty)
     path = empty.root / "build/runs/debian-13/notebooks/go/b.run.ipynb"
     path.write_text(path.read_text(encoding="utf-8")[:300], encoding="utf-8")
     assert b"Never run" in built(empty)["notebooks/go/b/index.html"]
 
 
-def test_a_picture_attached_to_prose_is_a_file(empty: Project) -> None:
+def test_a_picture_attached_to_prose_is_a_file(empty: Published) -> None:
     picture = {"plot.png": {"image/png": "iVBORw0KGgo="}}
     cell_with = {**text("title", "# A\n\nB ![plot](attachment:plot.png)"), "attachments": picture}
     empty.notebook("notebooks/go/a.ipynb", [cell_with])
@@ -463,13 +474,13 @@ WRONG: dict[str, object] = {
 
 
 @pytest.mark.parametrize("path", WRONG)
-def test_a_bad_file_stops_the_build(empty: Project, path: str, told: Told) -> None:
+def test_a_bad_file_stops_the_build(empty: Published, path: str, told: Told) -> None:
     small(empty)
     empty.write(path, WRONG[path])
     told(stopped(empty))
 
 
-def stopped(project: Project) -> str:
+def stopped(project: Published) -> str:
     """The last thing that a build says which fails."""
     done = mkdocs(project.root)
     assert done.returncode == 1
@@ -478,7 +489,7 @@ def stopped(project: Project) -> str:
     return errors[-1].removeprefix("ERROR").strip(" -")
 
 
-def test_a_list_of_pages_has_plain_words(empty: Project) -> None:
+def test_a_list_of_pages_has_plain_words(empty: Published) -> None:
     empty.notebook("notebooks/go/a.ipynb", [text("title", "# A\n\nIt **breaks** [it](#a) all.")])
     assert mkdocs(empty.root).returncode == 0
     assert "It breaks it all." in html(empty.root, "areas/go")
@@ -492,7 +503,7 @@ def test_a_list_of_pages_has_plain_words(empty: Project) -> None:
     ],
 )
 def test_a_broken_link_stops_the_build_every_time(
-    empty: Project, prose: str, sentence: str
+    empty: Published, prose: str, sentence: str
 ) -> None:
     small(empty)
     empty.notebook("notebooks/go/c.ipynb", [text("title", f"# C\n\n{prose}")])
@@ -502,7 +513,7 @@ def test_a_broken_link_stops_the_build_every_time(
         assert sentence in done.stderr
 
 
-def test_prose_that_swallows_a_cell_is_an_error(empty: Project, told: Told) -> None:
+def test_prose_that_swallows_a_cell_is_an_error(empty: Published, told: Told) -> None:
     empty.notebook(
         "notebooks/go/a.ipynb",
         [text("title", "# A\n\nB."), text("open", "<div>never closed"), code("look", "1")],

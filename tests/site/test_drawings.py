@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import served
-from conftest import Manners, prepared
-from corpus import code, mime, mkdocs, text
+from browser import Manners, served
+from corpus import code, mime, mkdocs, prepared, text
 from kb.site import svg
 from playwright.sync_api import Browser
 
@@ -142,7 +141,7 @@ def drawings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, s
         cell["id"]: [mime("image/svg+xml", source)]
         for cell, source in zip(cells, sources, strict=True)
     }
-    project.run("notebooks/a/x.ipynb", outputs)
+    project.ran("notebooks/a/x.ipynb", outputs)
     built = mkdocs(project.root)
     assert built.returncode == 0, built.stderr
     with served(project.root / "site") as url:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from corpus import Project, claim, code, mkdocs, settled, stream, text
+from corpus import Published, claim, code, mkdocs, settled, stream, text
 from playwright.sync_api import Browser, expect
 from project import wait_for
 
@@ -40,7 +40,7 @@ Started = Callable[..., "Live"]
 class Live:
     """ci/live.py at work in a project."""
 
-    def __init__(self, project: Project, script: str, **environment: str) -> None:
+    def __init__(self, project: Published, script: str, **environment: str) -> None:
         self.root = project.root
         project.write("ci/setup.sh", f"#!/bin/bash\n{script}\n")
         (self.root / "ci/setup.sh").chmod(0o755)
@@ -98,7 +98,7 @@ class Live:
 
 
 @pytest.fixture
-def small(empty: Project) -> Project:
+def small(empty: Published) -> Published:
     """A project in which nothing has run, without a git repository around it."""
     empty.notebook(
         NOTEBOOK,
@@ -114,21 +114,21 @@ def small(empty: Project) -> Project:
         "notebooks/go/other.ipynb",
         [text("title", "# Another\n\nIt looks."), code("settle", 'settle("b2-ring", refuted=1)')],
     )
-    empty.claims("a1", claim("a1-files"), RING)
+    empty.ledger("a1", claim("a1-files"), RING)
     return empty
 
 
-def result(project: Project, limit: str) -> None:
+def result(project: Published, limit: str) -> None:
     """What a run of the notebook leaves."""
     outputs = {
         "look": [stream(f"{limit}\n" * 30)],
         "settle": [settled("a1-files", "confirmed", f"confirmed if got `{limit}`")],
     }
-    project.run(NOTEBOOK, outputs)
+    project.ran(NOTEBOOK, outputs)
 
 
 @pytest.fixture
-def start(small: Project) -> Iterator[Started]:
+def start(small: Published) -> Iterator[Started]:
     """Starts ci/live.py; it is ended after the test."""
     begun: list[Live] = []
 
@@ -145,7 +145,7 @@ def start(small: Project) -> Iterator[Started]:
 
 
 def test_a_result_comes_to_an_open_page_and_leaves_the_rest_of_it_alone(
-    start: Started, small: Project, chromium: Browser
+    start: Started, small: Published, chromium: Browser
 ) -> None:
     result(small, "1024")
     site = start()
@@ -179,9 +179,9 @@ def test_a_result_comes_to_an_open_page_and_leaves_the_rest_of_it_alone(
 
 
 def test_a_better_result_closes_no_box_that_is_open(
-    start: Started, small: Project, chromium: Browser
+    start: Started, small: Published, chromium: Browser
 ) -> None:
-    small.run(NOTEBOOK, {}, host="ubuntu-24.04", failed=("look", "the limit is not known"))
+    small.ran(NOTEBOOK, {}, host="ubuntu-24.04", failed=("look", "the limit is not known"))
     site = start(RUN="0")
     page = chromium.new_page()
     page.goto(site.url + PAGE)
@@ -196,7 +196,7 @@ def test_a_better_result_closes_no_box_that_is_open(
 
 
 def test_the_ledger_keeps_its_filter_and_a_claim_takes_up_what_was_seen(
-    start: Started, small: Project, chromium: Browser
+    start: Started, small: Published, chromium: Browser
 ) -> None:
     site = start()
     ledger, claim = chromium.new_page(), chromium.new_page()
@@ -214,20 +214,20 @@ def test_the_ledger_keeps_its_filter_and_a_claim_takes_up_what_was_seen(
 
 
 def test_a_changed_notebook_is_loaded_anew(
-    start: Started, small: Project, chromium: Browser
+    start: Started, small: Published, chromium: Browser
 ) -> None:
     site = start(RUN="0")
     page = chromium.new_page()
     page.goto(site.url + PAGE)
     small.notebook(NOTEBOOK, [text("title", "# Other limits"), code("look", "print('other')")])
-    small.claims("a1", RING)
+    small.ledger("a1", RING)
     expect(page.get_by_role("heading", level=1)).to_contain_text("Other limits", timeout=20_000)
     expect(page.locator("#cell-look button").first).to_be_attached()  # the theme's, to copy it
     page.close()
 
 
 def test_without_scripts_a_reload_shows_a_result(
-    start: Started, small: Project, chromium: Browser
+    start: Started, small: Published, chromium: Browser
 ) -> None:
     site = start()
     context = chromium.new_context(java_script_enabled=False)
@@ -243,7 +243,7 @@ def test_without_scripts_a_reload_shows_a_result(
 
 
 def test_the_runs_are_ended_cleanly_and_an_open_page_says_so(
-    start: Started, small: Project, chromium: Browser
+    start: Started, small: Published, chromium: Browser
 ) -> None:
     site = start()
     page = chromium.new_page()
@@ -258,7 +258,7 @@ def test_the_runs_are_ended_cleanly_and_an_open_page_says_so(
     page.close()
 
 
-def test_the_runs_do_not_keep_it_from_ending(start: Started, small: Project) -> None:
+def test_the_runs_do_not_keep_it_from_ending(start: Started, small: Published) -> None:
     site = start("trap '' INT; touch started-$1; [[ $1 == engine ]] || sleep 60")
     wait_for((small.root / "started-run").exists)
     site.process.send_signal(signal.SIGTERM)
@@ -266,7 +266,7 @@ def test_the_runs_do_not_keep_it_from_ending(start: Started, small: Project) -> 
     assert site.end() == 130
 
 
-def test_a_set_up_that_fails_leaves_the_site(start: Started, small: Project) -> None:
+def test_a_set_up_that_fails_leaves_the_site(start: Started, small: Published) -> None:
     site = start("touch started-$1; echo 'error: There is no engine.' >&2; exit 1")
     site.said("nothing was run, for the set-up failed")
     assert site.get()[0] == 200
@@ -286,14 +286,14 @@ def test_it_says_in_the_end_whether_all_passed(start: Started, failed: int) -> N
     assert site.end() == failed
 
 
-def test_nothing_runs_where_that_is_not_wanted(start: Started, small: Project) -> None:
+def test_nothing_runs_where_that_is_not_wanted(start: Started, small: Published) -> None:
     site = start(RUN="0")
     assert site.get()[0] == 200
     assert site.end() == 0
     assert not list(small.root.glob("started-*"))
 
 
-def test_without_a_server_it_builds_runs_and_builds(start: Started, small: Project) -> None:
+def test_without_a_server_it_builds_runs_and_builds(start: Started, small: Published) -> None:
     result(small, "4096")
     record = next((small.root / "build/runs").rglob("*.ipynb"))
     kept = record.rename(small.root / "kept")
@@ -309,7 +309,9 @@ def test_without_a_server_it_builds_runs_and_builds(start: Started, small: Proje
     assert "4096" in (small.root / page).read_text()
 
 
-def test_a_site_that_cannot_be_built_leaves_the_one_before(start: Started, small: Project) -> None:
+def test_a_site_that_cannot_be_built_leaves_the_one_before(
+    start: Started, small: Published
+) -> None:
     site = start(RUN="0")
     before = site.get()
     original = (small.root / NOTEBOOK).read_bytes()
@@ -324,7 +326,7 @@ def test_a_site_that_cannot_be_built_leaves_the_one_before(start: Started, small
     assert site.end() == 0
 
 
-def test_a_first_site_that_cannot_be_built_ends_it(start: Started, small: Project) -> None:
+def test_a_first_site_that_cannot_be_built_ends_it(start: Started, small: Published) -> None:
     small.write(NOTEBOOK, "{")
     site = start()
     assert site.wait() == 1
@@ -332,7 +334,9 @@ def test_a_first_site_that_cannot_be_built_ends_it(start: Started, small: Projec
     assert not (small.root / "site").exists()
 
 
-def test_an_earlier_site_is_served_where_none_can_be_built(start: Started, small: Project) -> None:
+def test_an_earlier_site_is_served_where_none_can_be_built(
+    start: Started, small: Published
+) -> None:
     small.write("site/index.html", "an earlier one")
     small.write(NOTEBOOK, "{")
     site = start(RUN="0")
@@ -341,7 +345,7 @@ def test_an_earlier_site_is_served_where_none_can_be_built(start: Started, small
     assert site.end() == 1
 
 
-def test_a_disk_that_fills_leaves_the_site_that_is_served(start: Started, small: Project) -> None:
+def test_a_disk_that_fills_leaves_the_site_that_is_served(start: Started, small: Published) -> None:
     site = start(RUN="0")
     assert site.get(PAGE)[0] == 200
     # The kernel refuses to write more; a full disk has another number.
@@ -356,7 +360,7 @@ def test_a_disk_that_fills_leaves_the_site_that_is_served(start: Started, small:
     assert site.end() == 1
 
 
-def test_a_published_site_asks_for_nothing(small: Project) -> None:
+def test_a_published_site_asks_for_nothing(small: Published) -> None:
     assert mkdocs(small.root).returncode == 0
     for page in (small.root / "site").rglob("*.html"):
         assert "kb-live" not in page.read_text(encoding="utf-8")

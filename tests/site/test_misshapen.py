@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpus import Project
+from corpus import Published
 from kb.proof import records
 from kb.site import ledger, load
 from kb.site.body import BodyBuilder
@@ -66,7 +66,7 @@ def publish(root: Path, templates: Templates) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-def test_a_misshapen_record_ends_no_build(seed: int, pair: Project, tmp_path: Path) -> None:
+def test_a_misshapen_record_ends_no_build(seed: int, pair: Published, tmp_path: Path) -> None:
     chance = random.Random(seed)  # noqa: S311 - not for security
     targets = sorted((pair.root / "build/runs").rglob("*.ipynb"))
     titles = {"go": "Go", "systemd": "systemd", "serving": "Serving"}

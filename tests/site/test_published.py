@@ -14,7 +14,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Project
+from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Published
 from kb.proof import catalog
 
 OFFERED = (RUNBOOK, NOTEBOOK, UNTRUSTED, "notebooks/systemd/never.ipynb")
@@ -45,7 +45,7 @@ def lines(cell: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("path", OFFERED)
 def test_it_is_valid_and_runs_as_the_one_in_the_repository(
-    project: Project, site: Path, path: str
+    project: Published, site: Path, path: str
 ) -> None:
     notebook = offered(site, path)
     nbformat.validate(notebook)

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from corpus import NOTEBOOK, RUNBOOK, Project, mkdocs
+from corpus import NOTEBOOK, RUNBOOK, Published, mkdocs
 from kb.site import search
 from kb.site.render import HERE
 from playwright.sync_api import Page
@@ -166,7 +166,7 @@ def test_a_page_written_by_hand_is_indexed_too(site: Path) -> None:
     assert not (site / "search/search_index.json").exists()
 
 
-def test_a_build_that_changes_nothing_counts_no_words(pair: Project) -> None:
+def test_a_build_that_changes_nothing_counts_no_words(pair: Published) -> None:
     assert mkdocs(pair.root).returncode == 0
     before = whole(pair.root / "site")
     kept = {path.name for path in (pair.root / "build/cache/site/pages").iterdir()}
