@@ -181,6 +181,9 @@ CASES: dict[str, str | bytes] = {
     "a cell that is not there": GOOD.replace("title", "titel"),
     "a mistyped key": GOOD + 'set-up = "x"',
     "a mistyped parameter": GOOD + "parameters.moed = 1",
+    "a mistyped parameter of later applies": "[repeated]\nparameters = { moed = 1 }\n",
+    "something else of later applies": '[repeated]\nsetup = "true"\n',
+    "a list of later applies": "[[repeated]]\n",
 }
 
 

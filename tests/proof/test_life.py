@@ -225,6 +225,21 @@ def test_a_state_that_cannot_be_taken_after_a_run(project: Project, sessions: li
     assert run.metadata["cells"][0]["status"] == "passed"  # what had run is in it
 
 
+def test_only_the_first_apply_runs_whole(project: Project, sessions: list[Any]) -> None:
+    def whole(nb: Any) -> bool:
+        injected = next(cell.source for cell in nb.cells if cell.id == life.INJECTED)
+        return 'name = "short"' not in injected
+
+    seen: list[bool] = []
+    sessions.append(Session(lambda nb, *_: seen.append(whole(nb))))
+    project.write("runbooks/a/x/ci/cases.toml", '[repeated]\nparameters = { name = "short" }\n')
+    alive = lived(project)
+    for stage in ("plan", "apply", "again", "rollback"):
+        assert alive.run(stage, "key").passed
+    assert seen == [True, True, False, True]
+    assert stored(project, RUNBOOK, "again").metadata["parameters"]["name"] == "short"
+
+
 def test_ctrl_c(project: Project, sessions: list[Any]) -> None:
     sessions.append(Session(breaks(KeyboardInterrupt())))
     with pytest.raises(KeyboardInterrupt):

@@ -1,5 +1,8 @@
 """The cases of a notebook, in ``NAME/ci/cases.toml``: what must fail, and what must flip.
 
+[repeated]                          # in a runbook: what an apply passes that is not the first
+parameters.load = ""                # so that it leaves out what takes long and was shown once
+
 [[broken]]                          # in a runbook: a preflight check that fails
 cell = "preflight-room"
 message = "make room"               # which its message contains
@@ -27,10 +30,11 @@ from kb.proof import tables
 from kb.proof.tables import TableError
 from kb.runtime.settle import VERDICTS
 
-KINDS = {"broken": "runbooks", "flips": "notebooks"}
+KINDS = {"broken": "runbooks", "flips": "notebooks", "repeated": "runbooks"}
 KEYS: dict[str, dict[str, tables.Kinds]] = {
     "broken": {"cell": str, "message": str, "says": str, "parameters": dict, "setup": str},
     "flips": {"becomes": dict, "parameters": dict, "setup": str},
+    "repeated": {"parameters": dict},
 }
 _MULTILINE = re.compile(r"'''.*?'''|\"\"\".*?\"\"\"", re.DOTALL)
 
@@ -46,10 +50,11 @@ class Setup:
 
 @dataclass(frozen=True)
 class Cases:
-    """What the file holds, case by case."""
+    """What the file holds, case by case; ``repeated`` are the parameters of later applies."""
 
     broken: list[dict[str, Any]] = field(default_factory=list)
     flips: list[dict[str, Any]] = field(default_factory=list)
+    repeated: dict[str, Any] = field(default_factory=dict)
     setups: list[Setup] = field(default_factory=list)
 
 
@@ -71,11 +76,15 @@ def read(
     if not (root / path).is_file():
         return Cases()
     text, table = tables.read(root, path)
-    tables.check(str(path), table, dict.fromkeys(KINDS, list))
-    cases = Cases()
-    for name, written in table.items():
+    tables.check(str(path), table, dict.fromkeys(KINDS, list) | {"repeated": dict})
+    for name in table:
         if kind != KINDS[name]:
             raise TableError(f"{path}: `{name}` is for {KINDS[name]} only")
+    repeated = table.pop("repeated", {})
+    tables.check(f"{path}: repeated", repeated, KEYS["repeated"])
+    _known(f"{path}: repeated", repeated, parameters)
+    cases = Cases(repeated=repeated.get("parameters", {}))
+    for name, written in table.items():
         lines = _headers(text, name)
         for number, case in enumerate(written, 1):
             line = lines[number - 1] if len(lines) == len(written) else 1
@@ -83,10 +92,7 @@ def read(
             if not isinstance(case, dict):
                 raise TableError(f"{place} must be a table: begin it with [[{name}]]")
             tables.check(place, case, KEYS[name])
-            for parameter in case.get("parameters", {}):
-                if parameter not in parameters:
-                    near = tables.near(parameter, parameters)
-                    raise TableError(f"{place}: unknown parameter `{parameter}`{near}")
+            _known(place, case, parameters)
             if "setup" in case:
                 cases.setups.append(Setup(path, _begin(text, line), case["setup"]))
             if name == "broken":
@@ -94,6 +100,14 @@ def read(
             else:
                 cases.flips.extend(_flips(place, case, claims))
     return cases
+
+
+def _known(place: str, case: Mapping[str, Any], parameters: list[str]) -> None:
+    """Raise :class:`TableError` for a parameter that the notebook does not have."""
+    for parameter in case.get("parameters", {}):
+        if parameter not in parameters:
+            near = tables.near(parameter, parameters)
+            raise TableError(f"{place}: unknown parameter `{parameter}`{near}")
 
 
 def _broken(place: str, case: dict[str, Any], cells: list[str]) -> dict[str, Any]:

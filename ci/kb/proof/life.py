@@ -234,7 +234,7 @@ class Life:
     def _again(self) -> None:
         applied = self._need_applied()
         session = self._open()
-        self._execute(session, "apply")
+        self._execute(session, "apply", self.notebook.cases.repeated)
         after = session.snapshot(applied)
         self._judge(
             applied,
@@ -277,7 +277,7 @@ class Life:
                     kills.append(kill)
                     why = kill.pop("why", "")
             for mode in () if why else then:
-                self._execute(session, mode)
+                self._execute(session, mode, self.notebook.cases.repeated)
                 if error := self._account.outcome.error:
                     why = f"mode {mode} failed: {error['message']}"
                     break
@@ -324,7 +324,8 @@ class Life:
         for _ in range(TRIES):
             kill = _Kill(session.kill_kernel, number, after)
             try:
-                self._execute(session, "apply", steps=steps, begins=kill.step_begins)
+                parameters = self.notebook.cases.repeated
+                self._execute(session, "apply", parameters, steps=steps, begins=kill.step_begins)
             finally:
                 kill.cancel()
             error = self._account.outcome.error
