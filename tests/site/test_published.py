@@ -6,16 +6,20 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
-from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Published
+from corpus import NOTEBOOK, RUNBOOK, UNTRUSTED, Published, mkdocs
 from kb.proof import catalog
+from project import Project, code, outputs, runbook
 
 OFFERED = (RUNBOOK, NOTEBOOK, UNTRUSTED, "notebooks/systemd/never.ipynb")
 ANSI = re.compile(r"\x1b\[[\d;]*m")
@@ -127,3 +131,51 @@ def test_jupyters_own_renderer_shows_it_as_the_page_does(site: Path, tmp_path: P
         for cell in offered(site, path)["cells"]:
             for line in lines(cell):
                 assert line in shown or "Picture drawn" in line, (path, cell["id"])
+
+
+CALLING = """%%preflight All that it calls is there
+. "$KB_HERE/name/lib.sh"
+shared=$(bash "$KB_HERE/shared.sh")
+greet "$("$KB_HERE/name/deep/who")" "$shared"
+"""
+
+
+def test_what_a_page_offers_of_a_runbook_with_files_runs_alone(
+    empty: Published, tmp_path: Path
+) -> None:
+    """Unpacked in an empty directory, a plan finds what its cells call, and nothing of CI's."""
+    path = "runbooks/go/name.ipynb"
+    nb = runbook(code("preflight", CALLING), uses=["shared.sh"], identity="runbooks/go/name")
+    empty.notebook(path, nb.cells, **nb.metadata["kb"])
+    empty.write("runbooks/go/name/lib.sh", 'greet() {\n    echo "hello $*"\n}\n')
+    empty.write("runbooks/go/name/deep/who", "#!/bin/bash\necho world\n")
+    (empty.root / "runbooks/go/name/deep/who").chmod(0o755)
+    empty.write("runbooks/go/shared.sh", "echo again\n")
+    empty.write("runbooks/go/name/ci/prepare.sh", "true\n")
+    offered = empty.root / "site/runbooks/go/name/name.tar.gz"
+
+    def built() -> bytes:
+        done = mkdocs(empty.root)
+        assert done.returncode == 0, done.stderr
+        page = (offered.parent / "index.html").read_text(encoding="utf-8")
+        assert re.search(r"href=.?name\.tar\.gz", page) and re.search(r"href=.?name\.ipynb", page)
+        return offered.read_bytes()
+
+    first = built()
+    host = Project(tmp_path / "host")
+    host.root.mkdir()
+    with tarfile.open(offered) as archive:
+        archive.extractall(host.root, filter="data")
+    found = {str(file.relative_to(host.root)) for file in host.root.rglob("*") if file.is_file()}
+    below = ("deep/who", "lib.sh")
+    assert found == {path, "runbooks/go/shared.sh", *(f"runbooks/go/name/{name}" for name in below)}
+    done = host.papermill(path, "-p", "mode", "plan")
+    assert done.returncode == 0, done.stderr
+    assert "hello world again" in outputs(host.executed())["preflight"]
+    # The same files make the same bytes, whenever they were written; a right to be run is one more.
+    for file in (empty.root / "runbooks").rglob("*"):
+        os.utime(file, (1, 1))
+    shutil.rmtree(empty.root / "build/cache")
+    assert built() == first
+    (empty.root / "runbooks/go/shared.sh").chmod(0o755)
+    assert built() != first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -86,7 +87,6 @@ def _view(
         if host not in ran_on
     ]
     hosts_in_order = ordered(results)
-    files = _texts(root, notebook)
     return NotebookView(
         path=path,
         kind=notebook.kind,
@@ -102,7 +102,7 @@ def _view(
         cells=tuple(cells.read(notebook.content)),
         hosts=hosts_in_order,
         beside=tuple(map(str, notebook.beside)),
-        files=files,
+        files=_texts(root, notebook),
         digest=digest(
             path,
             (root / path).read_bytes(),
@@ -113,7 +113,16 @@ def _view(
             ),
             *(f"{host.name} {host.skipped}" for host in hosts_in_order),
             *(repr(by_claim[claim]) for claim in notebook.settles),
-            *(part for pair in files.items() for part in pair),
+            # The archive on the page has each of them, with its right to be run.
+            *(
+                part
+                for file in notebook.beside
+                for part in (
+                    str(file),
+                    str(os.access(root / file, os.X_OK)),
+                    (root / file).read_bytes(),
+                )
+            ),
         ),
     )
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink, TableOfContents
 from mkdocs.utils import get_relative_url
 
+from kb.proof import carry
 from kb.site import search
 from kb.site.cache import Cache, digest
 from kb.site.model import ClaimView, NotebookView
@@ -41,7 +42,7 @@ class NotebookFile(File):
 
 
 class OutputFile(File):
-    """A picture or a long text from an output, or a notebook to download, kept in the cache."""
+    """A picture or a long text from an output, or what is there to download, kept in the cache."""
 
     def __init__(self, config: MkDocsConfig, uri: str, file: Path) -> None:
         super().__init__(
@@ -182,10 +183,11 @@ class NotebookPage(CachedPage):
             if cached.pop("clean"):
                 self.cache.save(self.key, cached)
         self.restore(cached, files)
-        for name in cached["files"].keys() - {cached["download"]}:
+        for name in cached["files"].keys() - cached["downloads"].values():
             self._publish(name, files, config)
-        offered = f"{self.view.url}{self.view.name}.ipynb"
-        files.append(OutputFile(config, offered, self.cache.files / cached["download"]))
+        for offered, name in cached["downloads"].items():
+            uri = f"{self.view.url}{offered}"
+            files.append(OutputFile(config, uri, self.cache.files / name))
         # The theme's search would go through what it finds here; the plugin puts it in after that.
         self.content, self.shown = "", cached["content"]
 
@@ -203,9 +205,10 @@ class NotebookPage(CachedPage):
 
         builder = BodyBuilder(self.view, self._claims, self._templates, store, self.link)
         body = builder.build()
-        content = json.loads(Path(str(self.file.abs_src_path)).read_bytes())
-        download = compose(content, self.view, builder.shown)
-        downloaded = self.cache.keep(download, ".ipynb")
+        downloads = {
+            offered: (content, self.cache.keep(content, suffix))
+            for offered, suffix, content in self._downloads(builder.shown)
+        }
         self.markdown = body.markdown
         cached = super().rendered(config, files)
         prose = cached["content"]
@@ -219,10 +222,21 @@ class NotebookPage(CachedPage):
                 prose,
             ),
             "sections": search.sections(self.view.title, prose, texts),
-            "files": {**assets, downloaded: len(download)},
-            "download": downloaded,
+            "files": {**assets, **{name: len(content) for content, name in downloads.values()}},
+            "downloads": {offered: name for offered, (_, name) in downloads.items()},
             "anchors": cached["anchors"] + own_anchors,
         }
+
+    def _downloads(
+        self, shown: Mapping[str, Mapping[str, Any]]
+    ) -> Iterator[tuple[str, str, bytes]]:
+        """Name, ending and content of what the page offers to take away."""
+        content = json.loads(Path(str(self.file.abs_src_path)).read_bytes())
+        yield f"{self.view.name}.ipynb", ".ipynb", compose(content, self.view, shown)
+        if self.view.beside:
+            paths = map(Path, (self.view.path, *self.view.beside))
+            root = Path(str(self.file.src_dir))
+            yield f"{self.view.name}.tar.gz", ".tar.gz", carry.archive(root, paths)
 
     def _publish(self, name: str, files: Files, config: MkDocsConfig) -> None:
         if files.get_file_from_path(OUTPUTS + name) is None:
