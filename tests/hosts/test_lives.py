@@ -296,6 +296,15 @@ def test_a_budget_of_nothing_lets_what_passed_stand(copied: Project) -> None:
     assert "run:ok flip:ok  passed" in said["out"]  # what has changed is run, whatever it takes
 
 
+def test_shards_run_everything_once(copied: Project) -> None:
+    ran: list[str] = []
+    for shard in ("1/2", "2/2"):
+        said = run(copied, "--shard", shard, *items(*GOOD))
+        assert said["status"] in (0, 5), said["out"]  # 5: all of them are in the other shard
+        ran += said["cases"]
+    assert sorted(ran) == sorted(run(copied, *items(*GOOD))["cases"])
+
+
 def test_the_world_changed_under_a_true_verdict(copied: Project) -> None:
     nb = copied.executed("notebooks/lives/settles.ipynb")
     source = "".join(nb["cells"][-1]["source"]).replace("id -un", "echo somebody")

@@ -172,6 +172,24 @@ def test_a_budget_of_nonsense(text: str, told: Told) -> None:
         plan.budget(text)
 
 
+def test_shards_share_the_seconds_and_run_everything_once() -> None:
+    took = [300, 10, 200, 90, 200, 5, 5, 60]
+    lives = {f"{n} on box": plan.Decision("asked for", s) for n, s in enumerate(took)}
+    shares = [plan.shard(lives, f"{number}/3") for number in (1, 2, 3)]
+    assert sorted(life for share in shares for life in share) == sorted(lives)
+    assert [sum(lives[life].seconds for life in share) for share in shares] == [300, 290, 280]
+    # A machine that has run some of its share comes to the same shares.
+    later = {life: plan.Decision("fresh", decision.seconds) for life, decision in lives.items()}
+    assert [plan.shard(later, f"{number}/3") for number in (1, 2, 3)] == shares
+    assert plan.shard(lives, "1/1") == set(lives)
+
+
+@pytest.mark.parametrize("text", ["", "2", "0/2", "3/2", "1/0", "a/b", "1/2/3"])
+def test_a_shard_of_nonsense(text: str, told: Told) -> None:
+    with told.raises(PlanError):
+        plan.shard({}, text)
+
+
 def test_the_plan_travels_to_workers(ran: Project) -> None:
     made = {"x on y": decided(ran)}
     assert plan.from_json(json.loads(json.dumps(plan.as_json(made)))) == made

@@ -32,6 +32,7 @@ REASONS = {
 MUST = ("asked for", "never run", "changed")
 SAMPLE = 0.1  # of what is fresh, where there is a budget
 UNKNOWN = 60.0  # seconds that a life is taken to last that has never run
+_SHARD = re.compile(r"(\d+)/(\d+)")
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)([smh])")
 
 
@@ -207,6 +208,26 @@ def budget(text: str) -> float:
     if not found:
         raise PlanError(f"--budget {text}: it must be a number with s, m or h, such as 40m")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def shard(plan: Plan, text: str) -> set[str]:
+    """The lives that the ``2/5``-th machine runs, each the longest one left to the idlest machine.
+
+    All machines come to the same shares, since these hang on nothing but what the records that
+    they share say runs took. Raises :class:`PlanError`.
+    """
+    found = _SHARD.fullmatch(text.strip())
+    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise PlanError(f"--shard {text}: it must be K/N with K from 1 to N, such as 2/5")
+    busy = [0.0] * count
+    mine = set()
+    for life in sorted(plan, key=lambda life: (-plan[life].seconds, life)):
+        idlest = busy.index(min(busy))
+        busy[idlest] += plan[life].seconds
+        if idlest == number - 1:
+            mine.add(life)
+    return mine
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -69,6 +69,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " rest; what is not begun stands on its record",
     )
     group.addoption(
+        "--shard",
+        metavar="K/N",
+        help="run the K-th of N shares, equal by the seconds that the committed records say",
+    )
+    group.addoption(
         "--seed",
         type=int,
         metavar="N",
@@ -115,7 +120,7 @@ def pytest_configure(config: pytest.Config) -> None:
         if hasattr(config, "workerinput"):
             context.follow(config.workerinput["kb"])
         else:
-            context.decide(notebooks, config.option.changed_since)
+            context.decide(notebooks, config.option.changed_since, config.option.shard)
             if not config.option.collectonly:
                 context.ready_hosts()
     except (
@@ -175,9 +180,14 @@ class LifeCollector(pytest.Collector):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The most urgent lives first, and of those that have to run the longest."""
-    if CONTEXT in config.stash:
-        items.sort(key=config.stash[CONTEXT].urgency)
+    """This machine's share; of it the most urgent lives first, and of what must run the longest."""
+    if CONTEXT not in config.stash:
+        return
+    context = config.stash[CONTEXT]
+    if others := [item for item in items if not context.is_mine(item)]:
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if context.is_mine(item)]
+    items.sort(key=context.urgency)
 
 
 class StageItem(pytest.Item):
@@ -252,12 +262,15 @@ class RunContext:
         self.go_ahead = bool(config.option.change_this_machine)
         self.quiet = config.option.verbose < 0
         self.plan: plan.Plan = {}
+        self.mine: set[str] | None = None  # the lives of this machine's shard; None: all
         self.unusable: dict[str, str] = {}
         self.begun = time.time()
         self._begins: dict[str, bool] = {}
         self._life: Life | None = None
 
-    def decide(self, notebooks: list[catalog.Notebook], revision: str | None) -> None:
+    def decide(
+        self, notebooks: list[catalog.Notebook], revision: str | None, shard: str | None
+    ) -> None:
         """Make the plan. Raises PlanError."""
         if revision == "yesterday":
             revision = plan.yesterday(self.root)
@@ -273,11 +286,14 @@ class RunContext:
                 changed_since=revision,
                 sampled=self.budget is not None,
             )
+        if shard is not None:
+            self.mine = plan.shard(self.plan, shard)
 
     def decided(self) -> dict[str, Any]:
         """What workers have to follow."""
         return {
             "plan": plan.as_json(self.plan),
+            "mine": None if self.mine is None else sorted(self.mine),
             "unusable": self.unusable,
             "begun": self.begun,
         }
@@ -285,6 +301,7 @@ class RunContext:
     def follow(self, decided: dict[str, Any]) -> None:
         """Do as the session decided that this worker belongs to."""
         self.plan = plan.from_json(decided["plan"])
+        self.mine = None if decided["mine"] is None else set(decided["mine"])
         self.unusable = decided["unusable"]
         self.begun = decided["begun"]
 
@@ -296,7 +313,9 @@ class RunContext:
         """
         for host in self.hosts:
             needed = any(
-                decision.reason != "fresh" and life.endswith(f" on {host.name}")
+                decision.reason != "fresh"
+                and life.endswith(f" on {host.name}")
+                and (self.mine is None or life in self.mine)
                 for life, decision in self.plan.items()
             )
             if needed:
@@ -312,6 +331,13 @@ class RunContext:
         return hosts.cheaper(
             host, (other for other in self.hosts if not self.why_not(other, notebook))
         )
+
+    def is_mine(self, item: pytest.Item) -> bool:
+        """Whether ``item`` is in this machine's shard. What is skipped is in all of them."""
+        if self.mine is None or not isinstance(item, StageItem):
+            return True
+        life = plan.name(item.notebook, item.host)
+        return life in self.mine or life not in self.plan
 
     def urgency(self, item: pytest.Item) -> tuple[int, float]:
         if not isinstance(item, StageItem):
