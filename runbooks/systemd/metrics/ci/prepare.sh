@@ -54,7 +54,7 @@ for url in http://127.0.0.1:8000/metrics http://127.0.0.1:9090/-/ready; do
     timeout 120 bash -c "until curl --fail --silent --output /dev/null $url; do sleep 0.3; done"
 done
 tr -d '\n' <<END
-{"cpu_quota": 50, "scrape_interval": "5s", "window": "20s", "alert_for": "5s",
+{"ready_within": 180, "cpu_quota": 50, "scrape_interval": "5s", "window": "20s", "alert_for": "5s",
  "provoke": "/usr/local/bin/orders-load", "expect": "ServiceNearMemoryMax ServiceNearCpuQuota",
  "relieve": "curl --fail --silent --show-error http://127.0.0.1:8000/release",
  "demonstration": "$KB_FIXTURES/measured"}

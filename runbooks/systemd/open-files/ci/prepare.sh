@@ -51,5 +51,5 @@ systemctl start customers
 said() { journalctl --quiet --unit orders --output cat --grep "$1" --lines 1; }
 timeout 60 bash -c "$(declare -f said)"'; until said "accept4: too many open files" && said "socket: too many open files"; do sleep 0.5; done' >/dev/null
 cat <<END
-{"limit": 16384, "connections": 2000, "restart": true, "demonstration": "$KB_FIXTURES/open-files"}
+{"ready_within": 180, "limit": 16384, "connections": 2000, "restart": true, "demonstration": "$KB_FIXTURES/open-files"}
 END

@@ -15,7 +15,6 @@ Description=A small web service
 [Service]
 Type=notify
 ExecStart=/usr/local/bin/confined -address 127.0.0.1:8077 -state /var/lib/confined
-TimeoutStartSec=20
 
 [Install]
 WantedBy=multi-user.target
@@ -27,4 +26,4 @@ echo kept >/var/cache/confined/something
 chown -R nobody:nogroup /var/{lib,cache}/confined
 mkdir --mode=1777 /var/exports
 mknod --mode=666 /dev/nvidiactl c 195 255
-echo '{"service": "confined", "health": "http://127.0.0.1:8077/healthz", "goroot": "/usr/local/go", "memory": "256M", "write": "/var/exports"}'
+echo '{"service": "confined", "health": "http://127.0.0.1:8077/healthz", "goroot": "/usr/local/go", "memory": "256M", "write": "/var/exports", "ready_seconds": 180}'

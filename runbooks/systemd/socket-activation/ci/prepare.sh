@@ -24,5 +24,5 @@ END
 ln -s ../hello.service /etc/systemd/system/multi-user.target.wants/hello.service
 systemctl start hello.service
 cat <<END
-{"service": "hello", "binary": "/usr/local/bin/hello", "new_build": "$programs/hello-2", "arguments": "-idle 4s", "idle_exit": 4}
+{"service": "hello", "binary": "/usr/local/bin/hello", "new_build": "$programs/hello-2", "arguments": "-idle 4s", "idle_exit": 4, "ready_within": 120}
 END
