@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import kb
 from kb.proof import areas
 from kb.proof.catalog import MAGIC, Notebook, files_below
 from kb.proof.format import NAME, RANDOM
@@ -39,6 +41,10 @@ RAW_SHELL = re.compile(r"(?m)^\s*(!|%sx\b|%system\b|%%(bash|sh|script|sx|!)|.*\b
 FOUND_BY = 5
 HAN = re.compile("[\u4e00-\u9fff]")
 SHORT_TITLE = 40  # characters; what fits beside the page on one line or two
+
+TEMPLATES = Path(kb.__file__).parents[1] / "templates"  # what `make new` begins with
+SHORT_PROSE = 60  # characters
+
 
 LINK = re.compile(r"\]\((?![a-z]+:|#)([^)#\s]+)[^)]*\)")  # in Markdown, to a file
 CLAIM_LINK = re.compile(r"\]\(#([^()\s]+)\)")  # in Markdown, to a claim of this notebook
@@ -301,6 +307,36 @@ def failures_are_heard(notebook: Notebook) -> Iterator[str]:
                 yield f"{path}, line {line}: {problem}"
 
 
+def prose_is_its_own(notebook: Notebook) -> Iterator[str]:
+    """Of one whose code is not the template's any more: then its words are wrong here."""
+    template = json.loads((TEMPLATES / f"{notebook.kind}.ipynb").read_text(encoding="utf-8"))
+    if [source(cell) for cell in code_cells(notebook)] == [
+        source(cell) for cell in template["cells"] if cell["cell_type"] == "code"
+    ]:
+        return
+    left = {text for cell in template["cells"] for text in _paragraphs(cell)}
+    for cell in notebook.cells:
+        for text in _paragraphs(cell):
+            if text in left:
+                yield (
+                    f"cell `{cell['id']}` still has the template's words, `{text[:40]}...`: say"
+                    " what is so here, or take them out"
+                )
+    found = template["metadata"]["kb"]["found_by"]
+    still = {*notebook.tasks, *notebook.symptoms} & {*found["tasks"], *found["symptoms"]}
+    if still:
+        words = f"`found_by` still has the template's `{min(still)}`"
+        yield f"{words}: say what people type who look for this"
+
+
+def _paragraphs(cell: Cell) -> list[str]:
+    """Of prose; what is short, such as a heading, may be true of more than one."""
+    if cell["cell_type"] != "markdown":
+        return []
+    texts = (" ".join(text.split()) for text in re.split(r"\n\n|\n(?=- )", source(cell)))
+    return [text for text in texts if len(text) >= SHORT_PROSE and not text.startswith("```")]
+
+
 def shared(notebook: Notebook) -> list[Path]:
     """The files of its area that are not its own."""
     area = notebook.path.parent
@@ -378,5 +414,6 @@ RULES: tuple[Rule, ...] = (
     links_lead_somewhere,
     uses_are_named,
     failures_are_heard,
+    prose_is_its_own,
 )
 AREA_RULES: tuple[AreaRule, ...] = (area_is_described, titles_differ, files_are_somebodys)
