@@ -1,0 +1,279 @@
+#!/usr/bin/env python3
+"""keep: checkpoints that survive a crash, a kill and a full disk
+
+usage: keep save CHECKPOINT [STORE] [--generations N]
+       keep newest STORE
+       keep list STORE
+       keep check CHECKPOINT
+
+save copies a checkpoint, a file or a directory, into STORE as its newest generation: written
+beside, synced, and named by one rename. What is not whole is refused, and what is there already is
+not kept twice. Without STORE it is the directory `kept` beside the checkpoint. The newest N stay,
+3 if you do not say.
+newest prints the path of the newest checkpoint whose digests are right: what a job resumes from.
+Exit status 1: there is none. list prints every generation, and whether it is whole. check copies
+nothing: it fails if a checkpoint cannot be loaded, as far as its format tells.
+
+STORE/000007/ holds the checkpoint under its own name, and SHA256SUMS for sha256sum --check.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+SUMS = "SHA256SUMS"
+GENERATION = re.compile(r"\d{6,}")
+BEGUN, AGED = ".new-", ".old-"  # what a kill may leave; the next save removes it
+CHUNK = 1 << 20
+LONGEST = 100 << 20  # bytes of a safetensors header, by its own rule
+
+
+class KeepError(Exception):
+    """What is wrong, where, and what to do: one sentence."""
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or a directory's names."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def parts(checkpoint: Path) -> list[Path]:
+    """The files of a checkpoint, which is one, or a directory of them."""
+    found = checkpoint.rglob("*") if checkpoint.is_dir() else iter([checkpoint])
+    files = sorted(path for path in found if path.is_file())
+    if not files:
+        raise KeepError(f"there is no checkpoint at {checkpoint}: name what the job saves")
+    return files
+
+
+def must_be_whole(path: Path, source: Path) -> None:
+    """Raise :class:`KeepError` for a copy that cannot be loaded, as far as its format tells."""
+    size = path.stat().st_size
+    if size == 0:
+        raise KeepError(f"{source} is empty: keep it when it has been saved")
+    with path.open("rb") as file:
+        head = file.read(8)
+    why = ""
+    if path.suffix == ".safetensors":
+        why = wrong_tensors(path, size)
+    elif head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):  # as of torch.save
+        why = "it has no central directory, which a zip archive ends with"
+    if why:
+        raise KeepError(f"{source} is not whole ({why}): keep it when it has been saved")
+
+
+def wrong_tensors(path: Path, size: int) -> str:
+    """Why a file of safetensors cannot be loaded; "" if nothing speaks against it."""
+    with path.open("rb") as file:
+        head = file.read(8)
+        if len(head) < 8:
+            return "its header's length is missing"
+        (length,) = struct.unpack("<Q", head)
+        if length > min(size - 8, LONGEST):
+            return "its header is longer than the file"
+        try:
+            entries = json.loads(file.read(length))
+            ends = [entry["data_offsets"][1] for name, entry in entries.items() if name[:2] != "__"]
+        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+            return "its header is none"
+    said = 8 + length + max(ends, default=0)
+    return "" if said == size else f"it has {size} of {said} bytes"
+
+
+def copied(source: Path, into: Path) -> str:
+    """Copy a file with its mode and owner, and sync it; its SHA-256."""
+    before = source.stat()
+    total = hashlib.sha256()
+    with source.open("rb") as file, into.open("xb") as made:
+        while chunk := file.read(CHUNK):
+            total.update(chunk)
+            made.write(chunk)
+        made.flush()
+        if os.geteuid() == 0:
+            os.fchown(made.fileno(), before.st_uid, before.st_gid)
+        os.fchmod(made.fileno(), before.st_mode & 0o7777)
+        os.fsync(made.fileno())
+    after = source.stat()
+    if (before.st_ino, before.st_size, before.st_mtime_ns) != (
+        after.st_ino,
+        after.st_size,
+        after.st_mtime_ns,
+    ):
+        raise KeepError(
+            f"{source} was written while it was read: keep it when the job has saved it"
+        )
+    return total.hexdigest()
+
+
+def generations(store: Path) -> list[Path]:
+    """Those that have a name, the newest first."""
+    if not store.is_dir():
+        return []
+    found = (path for path in store.iterdir() if GENERATION.fullmatch(path.name))
+    return sorted(found, key=lambda path: int(path.name), reverse=True)
+
+
+def sums(generation: Path) -> dict[str, str]:
+    """What a generation is to hold: the digest of each file; nothing, if it does not say so."""
+    try:
+        text = (generation / SUMS).read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    return {name: said for said, _, name in (line.partition("  ") for line in text.splitlines())}
+
+
+def whole(generation: Path) -> bool:
+    """Whether each file is there, and is what it was."""
+    said = sums(generation)
+    try:
+        return bool(said) and all(digest(generation / name) == said[name] for name in said)
+    except OSError:
+        return False
+
+
+def checkpoint_in(generation: Path) -> Path:
+    """The one checkpoint of a generation: everything in it but the digests."""
+    return next(path for path in sorted(generation.iterdir()) if path.name != SUMS)
+
+
+@contextlib.contextmanager
+def alone(store: Path) -> Iterator[None]:
+    """Nobody else saves meanwhile. What a killed save has left goes first."""
+    descriptor = os.open(store, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for path in [*store.glob(f"{BEGUN}*"), *store.glob(f"{AGED}*")]:
+            shutil.rmtree(path)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def save(checkpoint: Path, store: Path, kept: int) -> str:
+    """Keep a checkpoint as the newest generation; what to tell."""
+    files = parts(checkpoint)
+    if not store.exists():
+        store.mkdir()
+        shutil.copymode(checkpoint.parent, store)
+        sync(store.parent)
+    with alone(store):
+        earlier = generations(store)
+        begun = Path(tempfile.mkdtemp(prefix=BEGUN, dir=store))
+        try:
+            said = write(checkpoint, files, begun)
+            if earlier and sums(earlier[0]) == said and whole(earlier[0]):
+                return f"unchanged: {checkpoint_in(earlier[0])}"
+            named = store / f"{int(earlier[0].name) + 1 if earlier else 1:06}"
+            begun.rename(named)
+        finally:
+            shutil.rmtree(begun, ignore_errors=True)
+        sync(store)
+        for aged in earlier[kept - 1 :]:
+            gone = store / f"{AGED}{aged.name}"
+            aged.rename(gone)
+            shutil.rmtree(gone)
+    return f"kept: {checkpoint_in(named)}"
+
+
+def write(checkpoint: Path, files: list[Path], begun: Path) -> dict[str, str]:
+    """Write a generation that has no name yet, so that a disk has it; its digests."""
+    said = {}
+    for source in files:
+        name = source.relative_to(checkpoint.parent)
+        (begun / name).parent.mkdir(parents=True, exist_ok=True)
+        said[str(name)] = copied(source, begun / name)
+        must_be_whole(begun / name, source)
+    text = "".join(f"{said[name]}  {name}\n" for name in said)
+    (begun / SUMS).write_text(text, encoding="utf-8")
+    begun.chmod(0o755)
+    sync(begun / SUMS)
+    for directory in [begun, *(path for path in begun.rglob("*") if path.is_dir())]:
+        sync(directory)
+    return said
+
+
+def newest(store: Path) -> Path:
+    """The newest checkpoint that is whole."""
+    for generation in generations(store):
+        if whole(generation):
+            return checkpoint_in(generation)
+    raise KeepError(f"{store} has no whole checkpoint: begin anew, or name another store")
+
+
+def without_room(store: Path, error: OSError) -> KeepError:
+    """What to say of a disk that is full."""
+    place = store if store.exists() else store.parent
+    free = shutil.disk_usage(place).free
+    return KeepError(
+        f"{store} has no room for another checkpoint ({error.strerror}, {free} bytes are free): the"
+        " earlier ones are as they were; make room, or keep fewer with --generations"
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the arguments say; the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="keep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    saving = commands.add_parser("save")
+    saving.add_argument("checkpoint", type=Path)
+    saving.add_argument("store", type=Path, nargs="?")
+    saving.add_argument("--generations", type=int, default=3)
+    for name in ("newest", "list"):
+        commands.add_parser(name).add_argument("store", type=Path)
+    commands.add_parser("check").add_argument("checkpoint", type=Path)
+    given = parser.parse_args(arguments)
+    store = getattr(given, "store", None)
+    try:
+        if given.command == "newest":
+            print(newest(store))
+        elif given.command == "check":
+            for path in parts(given.checkpoint):
+                must_be_whole(path, path)
+        elif given.command == "list":
+            for generation in generations(store):
+                print(generation.name, "whole" if whole(generation) else "damaged")
+        else:
+            if given.generations < 1:
+                raise KeepError(f"--generations is {given.generations}: give 1 or more")
+            checkpoint = given.checkpoint.absolute()
+            store = (store or checkpoint.parent / "kept").absolute()
+            print(save(checkpoint, store, given.generations))
+    except KeepError as error:
+        print(f"keep: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT}
+        told = without_room(store, error) if full else f"{error}: see to it, then run this again"
+        print(f"keep: {told}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""keep, the program of the runbook training/checkpoint."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KEEP = ROOT / "runbooks/training/checkpoint/keep.py"
+
+
+def keep(*words: object) -> subprocess.CompletedProcess[str]:
+    argv = [sys.executable, str(KEEP), *map(str, words)]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def imported() -> ModuleType:
+    """The program as a module: a process for each of many tries would take long."""
+    spec = importlib.util.spec_from_file_location("keep", KEEP)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def tensors(fill: bytes = b"\1") -> bytes:
+    header = json.dumps({"w": {"dtype": "U8", "shape": [64], "data_offsets": [0, 64]}}).encode()
+    return struct.pack("<Q", len(header)) + header + fill * 64
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    place = tmp_path / "last.safetensors"
+    place.write_bytes(tensors())
+    place.chmod(0o640)
+    return place
+
+
+def test_the_newest_whole_one_is_what_a_job_resumes_from(checkpoint: Path) -> None:
+    store = checkpoint.parent / "kept"
+    for fill in (b"\1", b"\2", b"\3", b"\4"):
+        checkpoint.write_bytes(tensors(fill))
+        assert keep("save", checkpoint).stdout.startswith("kept: ")
+    assert keep("save", checkpoint).stdout == f"unchanged: {store}/000004/{checkpoint.name}\n"
+    kept = store / "000004" / checkpoint.name
+    assert sorted(path.name for path in store.iterdir()) == ["000002", "000003", "000004"]
+    assert keep("newest", store).stdout == f"{kept}\n"
+    assert kept.stat().st_mode & 0o7777 == 0o640
+    sums = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
+    assert subprocess.run(sums, cwd=kept.parent, check=False).returncode == 0
+    kept.write_bytes(kept.read_bytes()[:-1] + b"?")  # no longer than it was
+    (store / "000003/SHA256SUMS").unlink()
+    assert keep("newest", store).stdout == f"{store}/000002/{checkpoint.name}\n"
+    assert keep("list", store).stdout == "000004 damaged\n000003 damaged\n000002 whole\n"
+
+
+def test_a_checkpoint_cut_at_any_byte_is_refused(checkpoint: Path) -> None:
+    module = imported()
+    content = checkpoint.read_bytes()
+    store = checkpoint.parent / "kept"
+    module.save(checkpoint, store, 3)
+    for length in range(len(content)):
+        checkpoint.write_bytes(content[:length])
+        with pytest.raises(module.KeepError, match=r"is empty|is not whole"):
+            module.save(checkpoint, store, 3)
+    assert [path.name for path in store.iterdir()] == ["000001"]
+    archive = checkpoint.with_name("last.pt")
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("archive/data.pkl", "x" * 100)
+    archive.write_bytes(archive.read_bytes()[:-1])
+    with pytest.raises(module.KeepError, match="no central directory"):
+        module.save(archive, store, 3)
+
+
+def test_a_directory_is_a_checkpoint_too(tmp_path: Path) -> None:
+    place = tmp_path / "step-10"
+    (place / "optimizer").mkdir(parents=True)
+    (place / "model.safetensors").write_bytes(tensors())
+    (place / "optimizer/state.bin").write_bytes(b"state")
+    assert keep("save", place).returncode == 0
+    kept = Path(keep("newest", tmp_path / "kept").stdout.strip())
+    assert (kept / "optimizer/state.bin").read_bytes() == b"state"
+    (kept / "optimizer/state.bin").unlink()
+    assert "no whole checkpoint" in keep("newest", tmp_path / "kept").stderr
+
+
+def test_a_kill_leaves_a_whole_one(checkpoint: Path) -> None:
+    store = checkpoint.parent / "kept"
+    assert keep("save", checkpoint).returncode == 0
+    checkpoint.write_bytes(os.urandom(30 << 20))
+    plain = checkpoint.rename(checkpoint.with_name("last.bin"))
+    killed = 0
+    for _ in range(10):
+        saving = subprocess.Popen([sys.executable, KEEP, "save", plain], stdout=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.02, 0.2))  # noqa: S311 - a moment
+        saving.send_signal(signal.SIGKILL)
+        killed += saving.wait() == -signal.SIGKILL
+        assert keep("newest", store).returncode == 0
+    assert killed
+    assert keep("save", plain).returncode == 0
+    assert not [path.name for path in store.iterdir() if not path.name.isdigit()]
+
+
+def test_a_full_disk_leaves_what_was_kept(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert keep("save", checkpoint).returncode == 0
+    checkpoint.write_bytes(tensors(b"\2"))
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)  # where a network's file system says it
+    module = imported()
+    monkeypatch.setattr(module, "sync", lambda path: None)  # of the store's own name
+    assert module.main(["save", str(checkpoint)]) == 1
+    assert "has no room for another checkpoint (No space left on device" in capsys.readouterr().err
+    assert [path.name for path in checkpoint.with_name("kept").iterdir()] == ["000001"]
