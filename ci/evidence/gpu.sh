@@ -104,6 +104,7 @@ run() {
     for name in "${programs[@]}"; do
         within "$kit/programs/$name"
         PYTHONPATH=$kit/readers:runbooks/cuda/check-host within python3 -m cuda_needs "$kit/programs/$name"
+        within python3 runbooks/cuda/repair-abi/faults.py tell --command "$kit/programs/$name"
     done >"$out/programs.txt" 2>&1
     within python3 -m papermill notebooks/cuda/runtime-driver-matrix.ipynb \
         "$out/runtime-driver-matrix.ipynb" -p runtimes "$kit/runtimes" \

@@ -32,6 +32,8 @@ WORDS = {
     "ImportError: /v/libcusparse.so.12: undefined symbol: __nvJitLinkComplete_12_4, version"
     " libnvJitLink.so.12": ("symbol", "libnvJitLink.so.12"),
     "/usr/bin/ld: cannot find -lcudart: No such file or directory": ("linker", "libcudart.so"),
+    "/usr/bin/ld: cannot find -l:libcudart.so.12: No such file or directory": ("linker-file", ""),
+    "./a: symbol lookup error: ./a: undefined symbol: cudaMallocAsync": ("symbol-alone", ""),
     "RuntimeError: CUDA error: no kernel image is available for execution on the device": (
         "no-code",
         "",

@@ -58,6 +58,7 @@ def test_each_program_and_notebook_runs_whatever_became_of_the_one_before(tmp_pa
     told = (tmp_path / "out/programs.txt").read_text()
     for name in PROGRAMS:
         assert f"{name} ran\nstatus 3: " in told
+        assert f"/{name}: {name} ran\n  cause   these words are not known here\n" in told
     assert (tmp_path / "out/runtime-driver-matrix.ipynb").read_text() == "/drivers"
     subjects = (tmp_path / "out/check-host.ipynb").read_text().split()
     assert subjects == [f"{tmp_path}/kit/programs/{name}" for name in PROGRAMS]

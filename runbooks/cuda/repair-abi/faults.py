@@ -82,6 +82,12 @@ RULES = (
         "lib{name}.so",
     ),
     Rule(
+        "linker-file",
+        r"cannot find -l:(?P<name>[\w.+-]+)",
+        "none of the linker's directories has {name}",
+        do="name its directory to the linker, with -L",
+    ),
+    Rule(
         "glibc",
         r"version `(?P<name>GLIBC_[\d.]+)' not found",
         "the program was built on a newer system than this one",
@@ -108,6 +114,12 @@ RULES = (
         "missing",
         r"(?P<library>lib[\w.+-]+\.so[\w.]*): cannot open shared object file",
         "no directory that the loader looks into has it",
+    ),
+    Rule(
+        "symbol-alone",
+        r"undefined symbol: (?P<name>\w+)",
+        "no library that was loaded has {name}: one is older than at the build, or is not linked",
+        do="LD_DEBUG=libs PROGRAM shows which files are loaded; compare with those of the build",
     ),
     Rule(
         "api",
@@ -206,9 +218,9 @@ class Command:
         runs = not ended or process.returncode == 0
         return Said(runs, process.returncode, said.decode(errors="replace"))
 
-    def fault(self) -> Fault | None:
-        """Why it fails, or None if it runs."""
-        said = self.run()
+    def fault(self, said: Said | None = None) -> Fault | None:
+        """Why it fails, or None if it runs; ``said`` is what it has said already."""
+        said = said or self.run()
         if said.runs:
             return None
         fault = recognise(said)
@@ -482,12 +494,13 @@ def apply(commands: list[Command], options: argparse.Namespace) -> int:
 def verify(commands: list[Command], options: argparse.Namespace) -> int:
     """Whether each command runs; what it says if it does not."""
     for command in commands:
-        if fault := command.fault():
+        said = command.run()
+        if fault := command.fault(said):
             why = ": ".join(filter(None, [fault.words, fault.cause, fault.do]))
             print(f"{command.line} still fails: {why}", file=sys.stderr)
             return 1
-        said = command.run().text.strip().splitlines() or ["it runs, and says nothing"]
-        print(f"{command.line}: {said[-1][:SHOWN]}")
+        last = (said.text.strip().splitlines() or ["it runs, and says nothing"])[-1]
+        print(f"{command.line}: {last[:SHOWN]}")
     return 0
 
 
