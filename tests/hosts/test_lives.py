@@ -139,6 +139,9 @@ def test_a_good_life_passes(lives: Any, item: str) -> None:
     if stage == "killed":
         assert {kill["then"] for kill in kb_run["killed"]} == {"apply", "rollback"}
         assert all(kill["passed"] and kill["cell"] == "write" for kill in kb_run["killed"])
+    traced = {"apply": {"write": [2, 3]}, "again": {"write": [2, 3]}, "rollback": {"back": [1]}}
+    assert kb_run.get("ran") == traced.get(stage, kb_run.get("ran"))
+    assert ("ran" in kb_run) == (stage in (*traced, "killed", "broken"))
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,26 @@ def test_a_page_without_a_run_says_so(project: Published) -> None:
     assert "Never run" in page and "tried on no host" in page
 
 
+def test_lines_of_a_step_that_no_run_went_through_are_named(empty: Published) -> None:
+    path = "runbooks/go/a.ipynb"
+    step = "%%apply One\n# changes: /x\nif a; then\n    b\nelse\n    c\nfi"
+    cells = [text("title", "# A\n\nB."), code("one", step), code("back", "%%rollback R\nd")]
+    empty.notebook(path, cells)
+    said = "No run on record went through"
+
+    def shown(ran: object, **others: str) -> str:
+        empty.ran(path, {}, stage="apply", ran=ran, changed=others or None)
+        assert mkdocs(empty.root).returncode == 0
+        return words(cell(html(empty.root, path), "one"))
+
+    assert f"{said} line 5, c ." in shown({"one": [2, 3]})
+    assert said not in shown(None)  # it was not traced
+    assert said not in shown({"one": ["x", True, {}]})  # nobody vouches for what a record holds
+    assert said not in shown({"one": [2, 3]}, one=step.replace("c", "d"))  # of other code
+    empty.ran(path, {}, stage="again", host="debian-13-vm", ran={"one": [2, 5]})
+    assert said not in shown({"one": [2, 3]})  # another host did
+
+
 def test_a_stale_page_shows_what_ran_as_it_was(project: Published) -> None:
     page = html(project.root, "notebooks/systemd/stale.ipynb")
     assert "Stale" in page

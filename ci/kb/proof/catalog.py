@@ -84,6 +84,12 @@ class Notebook:
         return cells
 
     @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The cells that change a host: steps, and the way back."""
+        magics = ((cell, MAGIC.match(source(cell))) for cell in self.cells)
+        return [cell for cell, magic in magics if magic and magic[1] in ("apply", "rollback")]
+
+    @property
     def metadata(self) -> dict[str, Any]:
         kb: dict[str, Any] = self.content["metadata"]["kb"]
         return kb

@@ -22,7 +22,7 @@ from filelock import FileLock
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from kb.proof import claims, hosts, plan, records, snapshots, stages
+from kb.proof import branches, claims, hosts, plan, records, snapshots, stages
 from kb.proof.catalog import MAGIC, Notebook
 from kb.proof.hosts import Host, HostError, HostHungError, Rebootable, Session, managed
 from kb.proof.records import Run
@@ -628,6 +628,9 @@ class Life:
             "KB_NOTEBOOK": f"{self.notebook.area}/{self.notebook.name}",
             "KB_HERE": self._here or session.here,
         }
+        traced = session.disposable and passed.get("mode") in ("apply", "rollback")
+        if traced:
+            env["KB_TRACE"] = branches.TRACE
         border.check_injected(nb)
         self._account.nb = nb
         self._account.outcome = Outcome(started=self._account.outcome.started)
@@ -643,6 +646,18 @@ class Life:
         )
         if session.hung:
             raise HostHungError(session.hung)
+        if traced:
+            self._keep_lines(session)
+
+    def _keep_lines(self, session: Session) -> None:
+        """Keep which lines of the steps and of the way back ran, in this run or one before it."""
+        try:
+            status, told, _ = session.command(["bash", "-c", branches.TOLD])
+        except HostError:  # it went, and the account of the run says so
+            return
+        kept: dict[str, list[int]] = self._account.details.setdefault("ran", {})
+        for cell, lines in branches.ran(told, self.notebook.steps).items() if not status else ():
+            kept[cell] = sorted({*kept.get(cell, []), *lines})
 
     def _judge(
         self,

@@ -87,5 +87,14 @@ kb-noted() {
   [ -e "$KB_NOTES/$1" ] && cat "$KB_NOTES/$1"
 }
 
+# CI asks on its own hosts which lines of a cell run, and not what they are: bash's own trace, in a file.
+if [ -n "${KB_TRACE:-}" ]; then
+  exec {BASH_XTRACEFD}>>"$KB_TRACE"
+  echo "cell $(sha256sum <"$0")" >&"$BASH_XTRACEFD"
+  unset KB_TRACE
+  PS4='+ ${BASH_SOURCE[0]##*/}:$LINENO '
+  set -x
+fi
+
 # The last report counts: one of a command substitution may come before, and be of no consequence.
 trap 'echo "$LINENO" >>"$KB_FAILED"' ERR

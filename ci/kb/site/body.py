@@ -232,6 +232,7 @@ class BodyBuilder:
             first=first,
             others=_grouped(first, others),
             failures=failures,
+            untried=self.view.untried(cell) if cell.kind in ("apply", "rollback") else [],
             anywhere=bool(self.view.best),
             # A notebook has one run, which the head names; a runbook's cells come from several.
             labelled=runbook,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from kb.proof import records, stages
+from kb.proof import branches, records, stages
 from kb.proof.areas import Area
 from kb.proof.claims import Claim, expected
 from kb.proof.hosts import Host
@@ -184,6 +184,21 @@ class NotebookView:
             for output in ran[cell.id].outputs
             if _over_releases(output)
         ]
+
+    def untried(self, cell: Cell) -> list[tuple[int, str]]:
+        """Rows of a step's lines that no run here went through, each by its first one.
+
+        Only runs of the present code count, and only those that were traced.
+        """
+        traces = [
+            trace.get(cell.id)
+            for host in self.hosts
+            for stage in host.stages.values()
+            if stage.fresh and isinstance(trace := stage.record.get("ran"), dict)
+        ]
+        lines = {n for trace in traces if isinstance(trace, list) for n in trace if type(n) is int}
+        _, _, code = cell.source.partition("\n")
+        return list(branches.never(code, lines)) if lines else []
 
     @property
     def status(self) -> str:

@@ -21,7 +21,7 @@ def silent_ends(script: str) -> Iterator[tuple[int, str]]:
     """The line, from 1, of each such command, and what is wrong with it."""
     printed = ""  # by the statement before: what `echo` of it would print if that had not failed
     begun = 0
-    for number, statement in _statements(script):
+    for number, statement in statements(script):
         said = re.fullmatch(r'(?:echo|printf [^ ]+) "\$\{?(\w+)\}?"', statement)
         if printed and said and said[1] == printed:
             yield (
@@ -51,7 +51,7 @@ _ADVICE = (
 )
 
 
-def _statements(script: str) -> Iterator[tuple[int, str]]:
+def statements(script: str) -> Iterator[tuple[int, str]]:
     """Each simple statement, with its first line; texts in quotes are left out."""
     text = _bare(_without_documents(script))
     number, start, depth, statement = 1, 1, 0, ""
