@@ -207,7 +207,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     programs = tmp_path / "programs"
     programs.mkdir()
     for name, body in {
-        "systemctl": 'case $1 in is-active) echo active ;; show) echo "$RANDOM" ;; esac',
+        "systemctl": "case $1 in is-active) echo active ;; show) echo 4711 ;; esac",
+        "ps": "echo program",
+        "prlimit": "echo 1024 4096",
         "sysctl": "echo 7",
         "apparmor_parser": "exit 0",
     }.items():
@@ -255,6 +257,15 @@ def test_the_host_is_asked_and_not_touched(make: Make, world: Path, host: Path) 
     }
     said = cells.run(step(world, f"{CLEAN} systemctl show --property MainPID --value app"))
     assert "it looks at a process of the host, which a rehearsal cannot see:\n" in said
+    body = f"""{CLEAN}
+    pid=$(systemctl show --property MainPID --value app)
+    [ "$(ps -o exe= --pid "$pid")" = program ]
+    [ "$(prlimit --pid "$pid" --nofile --output=SOFT,HARD)" = "1024 4096" ]
+    """
+    assert "as it is already" in cells.run(step(world, body))
+    assert "would run: prlimit --pid 4711 --nofile=2:2\n" in cells.run(
+        step(world, f"{CLEAN} prlimit --pid 4711 --nofile=2:2")
+    )
     # What the services do is the next step's own question.
     assert "as it is already" in cells.run(step(world, f"{CLEAN} systemctl is-active app"))
 

@@ -57,7 +57,7 @@ class Planner:
         for path in paths:
             if any(str(path) == one.path for one in differences) and is_edited(path):
                 plan.add("note", f"{shown(path)} was edited since; a copy would be kept")
-        if seen.blind:
+        if seen.unseen:
             plan.unknown = True
             plan.add("note", "it looks at a process of the host, which a rehearsal cannot see:")
             plan.add("note", "  what hangs on that may come out differently in an apply")

@@ -70,15 +70,16 @@ class Seen:
 
     ``acts`` are commands that would run; ``settings`` are the kernel's, from what to what.
     ``unknown`` is why it was not rehearsed to its end, or ""; then ``failed`` says that what later
-    steps find may lack something, and not only what services do. ``blind``: it asked for a process
-    of the host, which the copy has not. ``said`` is what it printed.
+    steps find may lack something, and not only what services do. ``unseen`` are processes of the
+    host that it was told of, and did not look at with ``ps``; the copy has none of them. ``said``
+    is what it printed.
     """
 
     acts: list[str] = field(default_factory=list)
     settings: dict[str, tuple[str, str]] = field(default_factory=dict)
     unknown: str = ""
     failed: bool = False
-    blind: bool = False
+    unseen: set[str] = field(default_factory=set)
     said: str = ""
 
 
@@ -305,6 +306,7 @@ _OF_RUNNING = re.compile(
     r"(MainPID|ControlPID|ControlGroup|Job|\w*State|Result|\w*Timestamp(Monotonic)?|Tasks\w*"
     r"|Memory\w*|CPUUsageNSec|InvocationID|NRestarts|StatusText|Exec\w*Status|Exec\w*Code)"
 )
+_NUMBER = re.compile(r"\b\d+\b")
 
 
 def _systemctl(broker: _Broker, command: str, arguments: list[str]) -> _Answer:
@@ -314,7 +316,6 @@ def _systemctl(broker: _Broker, command: str, arguments: list[str]) -> _Answer:
     question = _question(command, arguments)
     if verb in _LOOKS_AT_RUNNING:
         broker.refuse_after_acts(question)
-    broker.seen.blind |= bool({"MainPID", "ControlPID"} & set(properties))
     if properties == ["NeedDaemonReload"] and broker.units_differ():
         key = "" if "--value" in arguments else "NeedDaemonReload="
         return _said(
@@ -324,7 +325,10 @@ def _systemctl(broker: _Broker, command: str, arguments: list[str]) -> _Answer:
     of_running |= bool(properties) and all(map(_OF_RUNNING.fullmatch, properties))
     if not of_running and broker.units_differ():
         raise UnknownError(f"{question} depends on units that this step writes")
-    return broker.ask(command, *arguments), ""
+    done = broker.ask(command, *arguments)
+    if {"MainPID", "ControlPID"} & set(properties):
+        broker.seen.unseen |= set(_NUMBER.findall(done.stdout.decode())) - {"0"}
+    return done, ""
 
 
 def _parsed(arguments: list[str]) -> tuple[str, list[str], list[str], bool]:
@@ -440,7 +444,13 @@ def _is_here(url: str) -> bool:
 
 def _ps(broker: _Broker, command: str, arguments: list[str]) -> _Answer:
     broker.refuse_after_acts(_question(command, arguments))
+    broker.seen.unseen -= {number for word in arguments for number in _NUMBER.findall(word)}
     return broker.ask(command, *arguments), ""
+
+
+def _prlimit(broker: _Broker, command: str, arguments: list[str]) -> _Answer:
+    sets = [word for word in arguments if re.match(r"--(?!output|pid)[a-z]+=", word)]
+    return (_act if sets else _ps)(broker, command, arguments)
 
 
 def _snap(broker: _Broker, command: str, arguments: list[str]) -> _Answer:
@@ -468,6 +478,7 @@ COMMANDS: dict[str, Callable[[_Broker, str, list[str]], _Answer]] = {
     "sysctl": _sysctl,
     "curl": _curl,
     "ps": _ps,
+    "prlimit": _prlimit,
     "snap": _snap,
     **dict.fromkeys(
         ("apparmor_parser", "modprobe", "systemd-run", "udevadm", "ufw", "nft", "iptables"), _act

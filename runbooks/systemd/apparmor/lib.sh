@@ -15,7 +15,7 @@ place() { # DIRECTORY: as the kernel will name it; a user that systemd makes up 
 own_mounts() { # whether the service has a mount namespace of its own
     local pid
     pid=$(systemctl show --property MainPID --value "$service")
-    [ "$pid" != 0 ] && ! [ /proc/self/ns/mnt -ef "/proc/$pid/ns/mnt" ]
+    [ "$pid" != 0 ] && [ "$(ps -o mntns= --pid "$pid")" != "$(ps -o mntns= --pid 1)" ]
 }
 
 profile() { # complain|enforce: the profile for these parameters
@@ -53,7 +53,7 @@ put() { # complain|enforce: the file and the kernel have that profile
 label() { # what the service's main process is confined by
     local pid
     pid=$(systemctl show --property MainPID --value "$service")
-    { tr -d '\0' <"/proc/$pid/attr/apparmor/current" || cat "/proc/$pid/attr/current"; } 2>/dev/null || true
+    { ps -ww -o label= --pid "$pid" || true; } | sed 's/ *$//'
 }
 
 ready() { # SECONDS: the service runs and answers within so long

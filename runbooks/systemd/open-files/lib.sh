@@ -7,7 +7,7 @@ of_unit() { # PROPERTY: what systemd says of the service
 }
 
 of_process() { # its main process's limits: SOFT HARD
-    awk '/^Max open files/ {print $4, $5}' "/proc/$(of_unit MainPID)/limits"
+    prlimit --pid "$(of_unit MainPID)" --nofile --noheadings --raw --output=SOFT,HARD
 }
 
 descriptors() { # what the main process has open, a line each
@@ -15,7 +15,11 @@ descriptors() { # what the main process has open, a line each
 }
 
 release() { # of Go, that the running program was built with: go1.27; nothing: none, or one before 1.18
-    python3 -I - "/proc/$(of_unit MainPID)/exe" <<'END'
+    local pid program
+    pid=$(of_unit MainPID)
+    program=/proc/$pid/exe
+    [ -e "$program" ] || program=$(ps -ww -o exe= --pid "$pid") # a plan has no process of the host
+    python3 -I - "$program" <<'END'
 import re, sys
 
 program = open(sys.argv[1], "rb").read()

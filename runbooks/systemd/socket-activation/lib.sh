@@ -109,3 +109,9 @@ process() {
     pid=$(systemctl show --value --property MainPID "$service.service")
     [ "$pid" != 0 ] && echo "$pid"
 }
+
+# is_older PROCESS: it does not run the program as it is now; the path of one that was replaced ends with (deleted)
+is_older() {
+    [ "$(ps -ww -o exe= --pid "$1")" != "$(readlink --canonicalize "$binary")" ] ||
+        is_newer "$binary" "$service.service" ExecMainStartTimestamp
+}

@@ -10,14 +10,20 @@ get() { # from the service itself, whatever proxy is set
     curl --noproxy '*' --fail --silent --show-error --max-time 10 "$@"
 }
 
+started_with() { # the running service's arguments and environment, on one line
+    ps eww -o args= --pid "$(process)"
+}
+
 godebug() { # GODEBUG as the running service has it, less what this runbook adds
-    tr '\0' '\n' <"/proc/$(process)/environ" | sed -n 's/^GODEBUG=//p' | tr ',' '\n' |
-        sed '/^gctrace=/d' | paste --serial --delimiters=,
+    local line settings=' GODEBUG=([^ ]*)'
+    line=$(started_with) || return
+    [[ $line =~ $settings ]] || return 0
+    tr ',' '\n' <<<"${BASH_REMATCH[1]}" | sed '/^gctrace=/d' | paste --serial --delimiters=,
 }
 
 drop_in() { # the lines for the unit; the last GODEBUG counts, so it has the others' settings, too
     local before
-    before=$(godebug)
+    before=$(godebug) || return
     cat <<END
 # Written by the runbook systemd/timeline, whose rollback takes it away.
 [Service]
@@ -27,7 +33,8 @@ END
 }
 
 logs_collections() { # whether the running service does
-    tr '\0' '\n' <"/proc/$(process)/environ" | grep --quiet '^GODEBUG=.*gctrace=1'
+    local logs=' GODEBUG=[^ ]*gctrace=1'
+    [[ $(started_with) =~ $logs ]]
 }
 
 ready() { # SECONDS ADDRESS...: it runs, and answers at each within so long
