@@ -7,7 +7,13 @@ of_unit() { # PROPERTY: what systemd says of the service
 }
 
 of_process() { # its main process's limits: SOFT HARD
-    prlimit --pid "$(of_unit MainPID)" --nofile --noheadings --raw --output=SOFT,HARD
+    local pid
+    pid=$(of_unit MainPID)
+    if [ -e "/proc/$pid" ]; then
+        awk '/^Max open files/ {print $4, $5}' "/proc/$pid/limits"
+    else # a plan has no process of the host, which answers for prlimit
+        prlimit --pid "$pid" --nofile --noheadings --raw --output=SOFT,HARD
+    fi
 }
 
 descriptors() { # what the main process has open, a line each
@@ -18,7 +24,7 @@ release() { # of Go, that the running program was built with: go1.27; nothing: n
     local pid program
     pid=$(of_unit MainPID)
     program=/proc/$pid/exe
-    [ -e "$program" ] || program=$(ps -ww -o exe= --pid "$pid") # a plan has no process of the host
+    [ -e "$program" ] || program=$(ps -ww -o exe= --pid "$pid")
     python3 -I - "$program" <<'END'
 import re, sys
 

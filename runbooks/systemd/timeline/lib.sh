@@ -7,7 +7,7 @@ process() { # the service's main process; 0: none
 }
 
 get() { # from the service itself, whatever proxy is set
-    curl --noproxy '*' --fail --silent --show-error --max-time 10 "$@"
+    no_proxy='*' curl --fail --silent --show-error --max-time 10 "$@"
 }
 
 started_with() { # the running service's arguments and environment, on one line
