@@ -46,7 +46,14 @@ def onnx() -> Path:
 class Served:
     """A running inferd, whose model's file is a copy that may be changed."""
 
-    def __init__(self, binary: Path, onnx: Path, scratch: Path, *options: str) -> None:
+    def __init__(
+        self,
+        binary: Path,
+        onnx: Path,
+        scratch: Path,
+        *options: str,
+        passed: socket.socket | None = None,
+    ) -> None:
         self.labels = json.loads((onnx / "magika/config.json").read_text())["target_labels_space"]
         self.model = scratch / "model.onnx"
         shutil.copy(onnx / "magika/model.onnx", self.model)
@@ -54,8 +61,14 @@ class Served:
         library = onnx / "runtime/libonnxruntime.so"
         listen = [f"-listen{name}=127.0.0.1:0" for name in ("", "-grpc", "-private")]
         command = [binary, "-runtime", library, "-model", f"magika={self.model}", *listen, *options]
+        if passed is not None:  # as systemd does it: from descriptor 3 on, for this process alone
+            start = 'fd=$1; shift; LISTEN_PID=$$ exec "$@" 3<&"$fd"'
+            names = ["env", "LISTEN_FDS=1", "LISTEN_FDNAMES=rest"]
+            command = [*names, "bash", "-c", start, "bash", str(passed.fileno()), *command]
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen(command, stderr=log)
+            self.process = subprocess.Popen(
+                command, stderr=log, stdout=log, pass_fds=[passed.fileno()] if passed else []
+            )
 
     def said(self) -> list[str]:
         return self.log.read_text().splitlines()
@@ -75,13 +88,16 @@ class Served:
         self.process.send_signal(signal.SIGHUP)
         wait_for(lambda: len(self._lines(message)) > before)
 
-    def ask(self, content: bytes) -> str:
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port)
+
+    def ask(self, content: bytes, kept: http.client.HTTPConnection | None = None) -> str:
         """What kind of file the model takes this for."""
         begin, end = list(content[:SIZE].lstrip()), list(content[-SIZE:].rstrip())
         begin += [PADDING] * (SIZE - len(begin))
         end = [PADDING] * (SIZE - len(end)) + end
         tensor = {"name": "bytes", "datatype": "INT32", "shape": [1, 2 * SIZE]}
-        connection = http.client.HTTPConnection("127.0.0.1", self.port)
+        connection = kept or self.connect()
         connection.request(
             "POST",
             "/v2/models/magika/infer",
@@ -89,7 +105,8 @@ class Served:
         )
         answer = connection.getresponse()
         body = json.loads(answer.read())
-        connection.close()
+        if kept is None:
+            connection.close()
         assert answer.status == http.HTTPStatus.OK, body
         scores = body["outputs"][0]["data"]
         return str(self.labels[scores.index(max(scores))])
@@ -145,6 +162,48 @@ def test_reloads_and_the_end_lose_no_request(served: Served) -> None:
     assert served.process.wait(30) == 0
 
 
+def test_a_restart_behind_a_passed_socket_loses_no_request(
+    binary: Path, onnx: Path, tmp_path: Path
+) -> None:
+    content = (SOURCE / "main.go").read_bytes()
+    over = threading.Event()
+    wrong: list[BaseException] = []
+    answers = {"kept": 0, "anew": 0}
+    with socket.create_server(("127.0.0.1", 0)) as passed:
+        served = Served(binary, onnx, tmp_path, passed=passed)
+        served.ready()
+
+        def client(way: str) -> None:
+            connection = served.connect()
+            while not over.wait(0.01):  # a connection that is kept is idle most of the time
+                try:
+                    assert served.ask(content, connection) == "go"
+                    answers[way] += 1
+                except (OSError, AssertionError, http.client.HTTPException) as error:
+                    wrong.append(error)
+                    return
+                if way == "anew":
+                    connection.close()
+            connection.close()
+
+        clients = [threading.Thread(target=client, args=(way,)) for way in ("kept", "anew") * 2]
+        for one in clients:
+            one.start()
+        for _ in range(4):
+            before = dict(answers)
+            wait_for(lambda before=before: wrong or min(answers.values()) > max(before.values()))
+            served.process.terminate()
+            assert served.process.wait(30) == 0
+            served = Served(binary, onnx, tmp_path, passed=passed)
+            served.ready()
+        over.set()
+        for one in clients:
+            one.join()
+        served.process.kill()
+        served.process.wait()
+    assert wrong == []
+
+
 def test_a_client_that_sends_half_a_request_ends_nothing(served: Served) -> None:
     with socket.create_connection(("127.0.0.1", served.port)) as half:
         half.sendall(
@@ -178,3 +237,13 @@ def test_a_file_that_is_no_model(binary: Path, onnx: Path, tmp_path: Path, conte
     one = Served(binary, onnx, tmp_path, "-model", f"none={place}")
     assert one.process.wait(60) == 1
     assert f"model {place} cannot be read" in "\n".join(one.said())
+
+
+def test_a_check_says_what_the_model_takes_and_ends(
+    binary: Path, onnx: Path, tmp_path: Path
+) -> None:
+    one = Served(binary, onnx, tmp_path, "-check")
+    assert one.process.wait(60) == 0
+    assert one.said()[0] == (
+        "magika takes [{bytes INT32 [-1 2048]}] and gives [{target_label FP32 [-1 214]}]"
+    )

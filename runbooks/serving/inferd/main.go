@@ -27,6 +27,9 @@ import (
 	"noble-runbooks/inferd/internal/serve"
 )
 
+// release is what a build is called, given by its linker: -ldflags="-X main.release=1.4".
+var release string
+
 type settings struct {
 	rest, grpc, private string
 	runtime             string
@@ -34,7 +37,9 @@ type settings struct {
 	model               model.Options
 	batch               batch.Options
 	maxBody             int64
-	timeout, drain      time.Duration
+	timeout             time.Duration
+	drain, linger       time.Duration
+	check               bool
 	logLevel            slog.Level
 }
 
@@ -55,6 +60,8 @@ func parse(arguments []string) (*settings, error) {
 	flags.Int64Var(&s.maxBody, "max-body", 64<<20, "largest body, in bytes")
 	flags.DurationVar(&s.timeout, "timeout", 10*time.Second, "longest time for a request")
 	flags.DurationVar(&s.drain, "drain", 30*time.Second, "longest time for what is under way at the end")
+	flags.DurationVar(&s.linger, "linger", time.Second, "longest time that connections stay open at the end for a request that may be on its way")
+	flags.BoolVar(&s.check, "check", false, "load the models, say what they take and give, and end")
 	flags.TextVar(&s.logLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err
@@ -66,8 +73,8 @@ func parse(arguments []string) (*settings, error) {
 		return nil, errors.New("there is no model; give -model NAME=FILE")
 	case s.batch.Rows < 1 || s.batch.Queue < 1 || s.batch.Workers < 1 || s.batch.Delay < 0:
 		return nil, errors.New("-batch-rows, -queue and -workers are at least 1, -batch-delay at least 0")
-	case s.maxBody < 1 || s.timeout <= 0 || s.drain <= 0:
-		return nil, errors.New("-max-body, -timeout and -drain are above 0")
+	case s.maxBody < 1 || s.timeout <= 0 || s.drain <= 0 || s.linger < 0:
+		return nil, errors.New("-max-body, -timeout and -drain are above 0, -linger at least 0")
 	}
 	return s, nil
 }
@@ -128,21 +135,20 @@ func run(s *settings) error {
 		}
 		server.Slots = append(server.Slots, slot)
 	}
+	if s.check {
+		return check(server.Slots, library)
+	}
 	metrics.Watch(server.Slots)
 
 	listeners, err := listen(s)
 	if err != nil {
 		return err
 	}
-	public := &http.Server{
-		Handler: server.REST(),
-		// A client that sends a byte now and then holds a connection, not a worker; still it ends.
-		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-	}
+	public := serve.NewFront(server.REST(), listeners["rest"])
 	private := &http.Server{Handler: privateHandler(server, metrics), ReadHeaderTimeout: 10 * time.Second}
 	grpcServer := server.GRPC()
 	ended := make(chan error, 3)
-	go func() { ended <- public.Serve(listeners["rest"]) }()
+	go func() { ended <- public.Serve() }()
 	go func() { ended <- private.Serve(listeners["private"]) }()
 	go func() { ended <- grpcServer.Serve(listeners["grpc"]) }()
 	notify(daemon.SdNotifyReady)
@@ -168,7 +174,7 @@ func run(s *settings) error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.drain)
 	defer cancel()
 	var drained sync.WaitGroup
-	drained.Go(func() { err = public.Shutdown(ctx) })
+	drained.Go(func() { err = public.Shutdown(ctx, s.linger) })
 	drained.Go(func() {
 		stop := context.AfterFunc(ctx, grpcServer.Stop)
 		defer stop()
@@ -182,6 +188,17 @@ func run(s *settings) error {
 		return fmt.Errorf("requests were still under way after %s: %w", s.drain, err)
 	}
 	return errors.Join(private.Close(), library.Close())
+}
+
+// check says what the models take and give, and puts everything down again.
+func check(slots []*serve.Slot, library *model.Runtime) error {
+	for _, slot := range slots {
+		signature, _ := slot.Signature()
+		fmt.Printf("%s takes %v and gives %v\n", slot.Name, signature.Inputs, signature.Outputs)
+		slot.Close()
+	}
+	fmt.Println("ONNX Runtime", library.Version())
+	return library.Close()
 }
 
 // listen takes the sockets that systemd passes, by name, and opens the others.
@@ -245,6 +262,9 @@ func notify(state string) {
 }
 
 func version() string {
+	if release != "" {
+		return release
+	}
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version
 	}
