@@ -370,6 +370,20 @@ def lint_command(root: Path, *arguments: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
 
 
+def test_a_source_of_a_fixture_is_somebodys(area: Path) -> None:
+    notebook = area / "runbooks/area/name.ipynb"
+    (area / "runbooks/area/server").mkdir()
+    (area / "runbooks/area/server/main.go").touch()
+    (area / "ci/fixtures").mkdir(parents=True)
+    (area / "ci/fixtures/server.src").symlink_to("../../runbooks/area/server")
+    (problem,) = lint.check_areas(area)
+    assert problem.startswith("runbooks/area/server/main.go belongs to no notebook")
+    content = json.loads(notebook.read_text())
+    content["metadata"]["kb"]["fixtures"] = ["server"]
+    notebook.write_text(json.dumps(content))
+    assert list(lint.check_areas(area)) == []
+
+
 def test_lint_is_a_command(area: Path) -> None:
     done = lint_command(area)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -384,8 +384,11 @@ def titles_differ(root: Path, area: Path, notebooks: list[Notebook]) -> Iterator
 
 def files_are_somebodys(root: Path, area: Path, notebooks: list[Notebook]) -> Iterator[str]:
     """A file that belongs to no notebook is in no record, so its edits repeat nothing."""
+    # A fixture may be built from what people build themselves: its sources are a link then.
+    built = {(root / path).resolve() for n in notebooks for path in n.fixture_files}
     for path in files_of(root, area):
         own = any(notebook.folder in path.parents for notebook in notebooks)
+        own |= (root / path).resolve() in built
         if not own and not any(path in notebook.uses for notebook in notebooks):
             name = path.relative_to(area)
             yield (
