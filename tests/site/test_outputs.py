@@ -9,6 +9,7 @@ from corpus import display, mime, png, settled, stream
 from kb.runtime import preview
 from kb.runtime.settle import MIME as SETTLED
 from kb.site import outputs
+from kb.site.render import evidence
 
 
 class Shelf:
@@ -173,3 +174,23 @@ def test_of_a_long_output_the_first_lines_are_seen(shelf: Shelf) -> None:
     assert f"line {outputs.FIRST - 1}</pre>" in seen
     assert f"<summary>{len(lines) + 1 - outputs.FIRST} more lines</summary>" in folded
     assert "the end</pre>" in folded
+
+
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        (
+            "refuted if `` contains `read`: no; and `` lacks `*`: yes",
+            "refuted if <em>nothing</em> contains <code>read</code>: no; and <em>nothing</em> lacks"
+            " <code>*</code>: yes",
+        ),
+        (
+            "confirmed if not (`a version `X_2' not found` matches `^(<|>)$`: no)",
+            "confirmed if not (<code>a version `X_2&#x27; not found</code> matches"
+            " <code>^(&lt;|&gt;)$</code>: no)",
+        ),
+    ],
+)
+def test_values_in_a_line_of_evidence_are_code(line: str, shown: str) -> None:
+    """One may be empty, or hold the sign that ends it."""
+    assert evidence(line) == shown

@@ -22,6 +22,8 @@ HERE = Path(__file__).parent
 # As the records of claims name them.
 _NAMED = re.compile(r"((?:runbooks|notebooks)/[\w-]+/[\w-]+\.ipynb)|(?<=runbook )([\w-]+/[\w-]+)")
 _CODE = re.compile(r"(?<!`)(`+)(?!`) ?(.+?) ?(?<!`)\1(?!`)")
+# A value in a line of evidence stands between single backticks, and may be empty or hold some.
+_VALUE = re.compile(r"(?<![^\s(])`(.*?)`(?=[\s,;:.)]|$)")
 STATUS = {
     "passed": "Passed",
     "failed": "Failed",
@@ -57,6 +59,7 @@ class Templates:
         )
         self._environment.filters.update(
             prose=prose,
+            evidence=evidence,
             when=when,
             day=day,
             seconds=seconds,
@@ -81,6 +84,16 @@ def prose(text: object) -> Markup:
     """A sentence from a claim or a record: plain text in which backticks mark code."""
     escaped = html.escape(str(text).strip())
     return Markup(_CODE.sub(r"<code>\2</code>", escaped))  # noqa: S704 - escaped one line above
+
+
+def evidence(text: object) -> Markup:
+    """A line that says what a cell saw: its values as code, one that is empty by that name."""
+
+    def value(found: re.Match[str]) -> str:
+        return f"<code>{found[1]}</code>" if found[1] else "<em>nothing</em>"
+
+    escaped = html.escape(str(text).strip())
+    return Markup(_VALUE.sub(value, escaped))  # noqa: S704 - escaped one line above
 
 
 def linked(
