@@ -50,6 +50,10 @@ BAD = {
     "a list of text": "- just text\n",
     "no id": f"{GOOD}- source: A\n",
     "an id twice": GOOD + GOOD,
+    "the id of a claim that is part of another": GOOD
+    + GOOD.replace("a1-one", "a1-three")
+    + "  formerly: [a1-one]\n",
+    "text for former ids": f"{GOOD}  formerly: a1-old\n",
     "a mistyped verdict": GOOD.replace("confirmed", "confirmd"),
     "an unknown evidence": GOOD.replace("executed", "felt"),
     "a mistyped key": GOOD.replace("truth", "thruth"),

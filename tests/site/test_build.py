@@ -465,6 +465,18 @@ def test_a_claims_page_says_whether_its_verdict_can_change(empty: Published) -> 
     assert b"it says refuted." in built(empty)["claims/a1-x/index.html"]
 
 
+def test_the_address_of_a_claim_leads_to_the_one_that_it_is_part_of_now(empty: Published) -> None:
+    small(empty)
+    empty.ledger("a1", claim("a1-x", says="It is `so`.", formerly=["a1-old", "a1-older"]))
+    files = built(empty)
+    for former in ("a1-old", "a1-older"):
+        page = files[f"claims/{former}/index.html"]
+        assert b'content="0; url=../a1-x/"' in page
+        assert b'<a href="../a1-x/">It is <code>so</code>.</a>' in page
+    [entry] = json.loads(files["claims/ledger.json"])["claims"]
+    assert entry["id"] == "a1-x" and entry["formerly"] == ["a1-old", "a1-older"]
+
+
 def test_a_damaged_record_is_no_run(empty: Published) -> None:
     small(empty)
     path = empty.root / "build/runs/debian-13/notebooks/go/b.run.ipynb"

@@ -15,7 +15,9 @@ from kb.runtime.settle import MIME, OBSERVED, VERDICTS
 
 EVIDENCE = (*OBSERVED, "documented")
 REQUIRED = ("id", "source", "says", "verdict", "truth", "instead")
-OPTIONAL = ("evidence", "on", "references", "would_settle", "until", "no_flip")
+OPTIONAL = ("evidence", "on", "references", "would_settle", "until", "no_flip", "formerly")
+
+LISTS = {"references": "addresses", "formerly": "ids"}
 
 
 class ClaimsError(Exception):
@@ -40,6 +42,7 @@ class Claim:
     would_settle: str | None = None
     until: str | None = None
     no_flip: str | None = None  # why no changed world shows that an executed verdict can change
+    formerly: list[str] = field(default_factory=list)  # ids of claims that are part of it now
 
     @property
     def place(self) -> str:
@@ -64,11 +67,10 @@ def load(root: Path) -> list[Claim]:
         claims.extend(_read(root, path.relative_to(root)))
     seen: dict[str, Claim] = {}
     for claim in claims:
-        if claim.id in seen:
-            raise ClaimsError(
-                f"{claim.place}: the id `{claim.id}` is taken by {seen[claim.id].place}"
-            )
-        seen[claim.id] = claim
+        for name in (claim.id, *claim.formerly):
+            if name in seen:
+                raise ClaimsError(f"{claim.place}: the id `{name}` is taken by {seen[name].place}")
+            seen[name] = claim
     return claims
 
 
@@ -201,8 +203,9 @@ def _claim(path: Path, line: int, row: Any) -> Claim:
     for key in REQUIRED:
         if not isinstance(row.get(key), str) or not row[key].strip():
             raise ClaimsError(f"{place}: `{key}` is missing or not text")
-    if not isinstance(row.get("references", []), list):
-        raise ClaimsError(f"{place}: `references` must be a list of addresses")
+    for key, of in LISTS.items():
+        if not isinstance(row.get(key, []), list):
+            raise ClaimsError(f"{place}: `{key}` must be a list of {of}")
     if row["verdict"] == "unsettled" and "evidence" in row:
         raise ClaimsError(f"{place}: nothing shows what is unsettled: take `evidence` away")
     for key, allowed in (("verdict", VERDICTS), ("evidence", EVIDENCE)):
@@ -219,5 +222,6 @@ def _claim(path: Path, line: int, row: Any) -> Claim:
         if needs and not row.get(key):
             why = f"verdict {row['verdict']}" + (f", evidence {evidence}" if evidence else "")
             raise ClaimsError(f"{place}: `{key}` is missing ({why})")
-    fields = {key: str(value).strip() for key, value in row.items() if key != "references"}
-    return Claim(**fields, references=list(row.get("references", [])), path=path, line=line)
+    fields = {key: str(value).strip() for key, value in row.items() if key not in LISTS}
+    references, formerly = (list(row.get(key, [])) for key in LISTS)
+    return Claim(**fields, references=references, formerly=formerly, path=path, line=line)

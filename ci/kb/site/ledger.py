@@ -13,7 +13,10 @@ from kb.site.model import ClaimView, Site
 
 # How true, for readers of ClaimReview; an unsettled claim has no rating.
 _RATING = {"confirmed": 5, "partly": 3, "outdated": 2, "refuted": 1}
-_OPTIONAL = ("evidence", "truth", "instead", "on", "references", "would_settle", "until", "no_flip")
+_OPTIONAL = (
+    "evidence", "truth", "instead", "on", "references", "would_settle", "until", "no_flip",
+    "formerly",
+)  # fmt: skip
 
 
 def as_json(site: Site) -> str:

@@ -424,6 +424,9 @@ class SitePlugin(BasePlugin[SiteConfig]):
                 review=ledger.review(view, url=page_url, author=config.site_name),
             )
             file.inclusion = InclusionLevel.NOT_IN_NAV
+            for former in claim.formerly:
+                content = self.templates.render("moved.html", to=f"../{claim.id}/", says=claim.says)
+                files.append(_file(config, f"claims/{former}/index.html", content=content))
         content = ledger.as_json(self.site)
         files.append(_file(config, "claims/ledger.json", content=content))
         files.append(_file(config, "claims/rows.json", content=ledger.as_rows(self.site)))
