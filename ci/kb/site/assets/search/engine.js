@@ -12,15 +12,15 @@ const HUMPS = /_+|(?<=[a-z0-9])(?=[A-Z])/;
 const WHOLE = 40;
 // Words that say nothing of what is looked for; alone they are words like others.
 const EMPTY = new Set(
-  ("a an and are as at be by can do does for from get got has have how i in into is it its me my of on or" +
-    " so that the their there this to was we what when where which why will with you 怎么 如何 什么 为何").split(" "),
+  ("a an and are as at be by can do does for from get got has have how i in into is it its me my no not of on" +
+    " or so that the their there this to was we what when where which why will with you 怎么 如何 什么 为何").split(" "),
 );
 const ENDING = /(?:ing|ed|es|s)$/;
 const LONGEST = 600; // characters of a query: what is pasted beyond that is a log, not a message
 const MOST = 48; // words of a query
 const CANDIDATES = 12; // pages whose text is looked at for whole phrases
 // Of two pages that fit alike, readers want the one that cures.
-const KIND = { runbook: 1.5, notebook: 1, guide: 0.9, claim: 1 };
+const KIND = { runbook: 1.25, notebook: 1, guide: 0.9, claim: 1 };
 
 export function words(text) {
   const found = [];
