@@ -37,7 +37,8 @@ LARGEST = 64 << 20  # bytes of a record
 PASSED = ".passed"  # before .ipynb: the last run that passed, where a newer one has failed
 BEGUN = ".begun"  # the same: a run that has begun; there as long as it has not ended
 INTERRUPTED = "the run was interrupted: its process ended before it could say how"
-_SEAL = re.compile(r'"seal": "([0-9a-f]{64})"')
+_SEAL_KEY = '"seal": "'
+_SEAL = re.compile(_SEAL_KEY + '([0-9a-f]{64})"')
 # What executes and judges a notebook wherever it runs: of the package's rooms, what CI's runs use.
 _JUDGES = ("life.py", "snapshots.py", "claims.py", "stages.py")
 _ELSEWHERE = ("papermill.py", "terminal.py")  # of runtime: serve an operator and readers alone
@@ -241,7 +242,7 @@ def read(path: Path, root: Path | None = None) -> Run:
     except (ValueError, RecursionError):
         raise RecordError("it is not a whole JSON file: run the notebook again") from None
     found = _seal_in(text)
-    if found is None or found[1] != _seal_of(text):
+    if found is None or found[1] != _seal_of(text, found):
         raise RecordError(
             "it was changed after its run, or copied by hand: take it back, or bring a record of"
             " another machine in with `python -m kb.proof.evidence add`"
@@ -342,19 +343,22 @@ def sealed(content: dict[str, Any]) -> str:
     text = text.encode(errors="backslashreplace").decode()
     found = _seal_in(text)
     assert found is not None
-    return text[: found.start(1)] + _seal_of(text) + text[found.end(1) :]
+    return text[: found.start(1)] + _seal_of(text, found) + text[found.end(1) :]
 
 
-def _seal_of(text: str) -> str:
+def _seal_of(text: str, seal: re.Match[str]) -> str:
     """The digest of a record's text without what is in the place of its seal."""
-    found = _seal_in(text)
-    rest = text[: found.start(1)] + text[found.end(1) :] if found else text
+    rest = text[: seal.start(1)] + text[seal.end(1) :]
     return hashlib.sha256(rest.encode()).hexdigest()
 
 
 def _seal_in(text: str) -> re.Match[str] | None:
     """Where the seal is: the last of its kind, for an output may have one of its own."""
-    return next(reversed(list(_SEAL.finditer(text))), None)
+    at = len(text)
+    while (at := text.rfind(_SEAL_KEY, 0, at)) >= 0:
+        if found := _SEAL.match(text, at):
+            return found
+    return None
 
 
 def load(root: Path) -> Records:

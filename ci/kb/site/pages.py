@@ -55,9 +55,10 @@ class OutputFile(File):
         place = Path(self.abs_dest_path)
         # Written into, one that is there would be changed in the cache as well.
         place.unlink(missing_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(str(self.abs_src_path), place)
-        except OSError:  # the first in its directory, or another file system
+        except OSError:  # another file system, or one without links
             super().copy_file(dirty)
 
 

@@ -97,6 +97,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
             # A build ends soon and makes few cycles: looking for them takes a tenth of it.
             gc.disable()
 
+    @event_priority(100)  # before the theme's search plugin asks for a template
     def on_config(self, config: MkDocsConfig) -> MkDocsConfig:
         for owner, name in _USED:
             if not hasattr(owner, name):
@@ -123,6 +124,8 @@ class SitePlugin(BasePlugin[SiteConfig]):
         def get_env() -> Environment:
             env = theme_env()
             env.loader = VisibleFiles(config.theme.dirs)
+            # Compiling the theme's templates takes longer than rendering sixty pages with them.
+            env.bytecode_cache = self.templates.bytecode
             return env
 
         config.theme.get_env = get_env  # type: ignore[method-assign]
@@ -162,8 +165,6 @@ class SitePlugin(BasePlugin[SiteConfig]):
         return nav
 
     def on_env(self, env: Environment, *, config: MkDocsConfig, files: Files) -> Environment:
-        # Compiling the theme's templates takes longer than rendering sixty pages with them.
-        env.bytecode_cache = self.templates.bytecode
         pages = [page for page in self.pages if isinstance(page, NotebookPage)]
         self._reuse(pages, env, config)
         return env

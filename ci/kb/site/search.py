@@ -174,10 +174,8 @@ class Found:
             yield anchor, typed, {"found": typed}
 
 
-def counted(page: Found, cache: Cache) -> dict[str, Any]:
+def counted(page: Found, key: str, cache: Cache) -> dict[str, Any]:
     """What a page adds to the index; kept, since counting takes longer than all the rest."""
-    whole = [page.url, page.title, page.about, page.sections, page.typed]
-    key = digest(Path(__file__).read_bytes(), json.dumps(whole, ensure_ascii=False))
     kept = cache.load(key)
     if kept is None:
         documents: list[list[dict[str, int]]] = []
@@ -194,7 +192,6 @@ def counted(page: Found, cache: Cache) -> dict[str, Any]:
         text = json.dumps([section["text"] for section in page.sections], ensure_ascii=False)
         kept = {
             "files": {},
-            "key": key,
             "counts": documents,
             "docs": found,
             "text": text,
@@ -205,10 +202,12 @@ def counted(page: Found, cache: Cache) -> dict[str, Any]:
 
 def write(directory: Path, pages: Iterable[Found], cache: Cache) -> None:
     """Writes the index of these pages, in pieces."""
-    counts = [(page, counted(page, cache)) for page in pages]
-    key = digest("index", *(kept["key"] for _, kept in counts))
+    code = Path(__file__).read_bytes()
+    keyed = [(page, digest(code, _json(vars(page)))) for page in pages]
+    key = digest("index", *(key for _, key in keyed))
     whole = cache.load_text(key)
     if whole is None:
+        counts = [(page, counted(page, key, cache)) for page, key in keyed]
         whole = json.dumps(_index(counts), ensure_ascii=False)
         cache.save_text(key, whole)
     directory.mkdir(parents=True, exist_ok=True)
