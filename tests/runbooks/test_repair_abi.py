@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 from types import ModuleType
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -54,7 +56,7 @@ def faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """The program, with links of its own in place of the host's."""
     monkeypatch.setattr("sys.dont_write_bytecode", True)  # it would lie beside the runbook
     monkeypatch.syspath_prepend(str(ROOT / "runbooks/cuda/repair-abi"))
-    module = importlib.import_module("faults")
+    module = importlib.reload(importlib.import_module("faults"))
     monkeypatch.setattr(module, "LINKS", tmp_path / "links")
     monkeypatch.setattr(module, "CONF", tmp_path / "00-cuda-repair.conf")
     monkeypatch.setattr(module, "PLACES", ())
@@ -68,6 +70,19 @@ def test_words_are_recognised(faults: ModuleType, words: str, means: tuple[str, 
     fault = faults.recognise(faults.Said(False, 1, f"starting\n{words}\n"))
     assert (fault.kind, fault.library) == means
     assert fault.words in words.splitlines()
+
+
+def test_what_it_touches_is_declared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that the notebook does not declare is not put back after a kill."""
+    monkeypatch.setattr("sys.dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(ROOT / "runbooks/cuda/repair-abi"))
+    faults = importlib.reload(importlib.import_module("faults"))
+    cells = nbformat.read(ROOT / "runbooks/cuda/repair-abi.ipynb", as_version=4).cells
+    declared = {path for cell in cells for path in re.findall(r"# changes: (\S+)", cell.source)}
+    own = {faults.LINKS, faults.CONF, faults.CONF.with_name(faults.NEW)}
+    links = {faults.DEV / faults.NEW, *(faults.DEV / f"lib{n}.so" for n in faults.DEV_NAMES)}
+    loaders = {"/etc/ld.so.cache", "/etc/ld.so.cache~", "/var/cache/ldconfig"}
+    assert declared == {*map(str, own | links), *loaders}
 
 
 def built(place: Path, *arguments: str) -> Path:

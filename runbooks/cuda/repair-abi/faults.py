@@ -21,6 +21,7 @@ from pathlib import Path
 LINKS = Path("/usr/local/lib/cuda-repair")
 CONF = Path("/etc/ld.so.conf.d/00-cuda-repair.conf")  # the first by its name is the first searched
 DEV = Path("/usr/local/lib")
+NEW = ".cuda-repair.new"  # each of them, until it is renamed
 # What the linker is given a name for: the cell declares these.
 DEV_NAMES = ("cuda", "cudart", "cublas", "cudnn", "nvrtc", "nvidia-ml", "nccl", "onnxruntime")
 # The loader finds a file, and it is the wrong one.
@@ -384,7 +385,7 @@ def place_of(fault: Fault) -> Path | None:
 def link(place: Path, target: Path) -> None:
     """``place`` leads to the file, by a rename."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    new = place.with_name(f".{place.name}.new")
+    new = place.with_name(NEW)
     new.unlink(missing_ok=True)
     new.symlink_to(target)
     new.rename(place)
@@ -407,8 +408,11 @@ def configure(place: Path) -> None:
     if any(LINKS.iterdir()):
         text = f"# Written by the runbook cuda/repair-abi.\n{LINKS}\n"
         if not CONF.exists() or CONF.read_text(encoding="utf-8") != text:
-            new = CONF.with_name(f".{CONF.stem}.new")
-            new.write_text(text, encoding="utf-8")
+            new = CONF.with_name(NEW)
+            with new.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
             new.rename(CONF)
     else:
         CONF.unlink(missing_ok=True)
