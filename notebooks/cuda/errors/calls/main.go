@@ -10,6 +10,8 @@ package main
 
 static void *hold(size_t size) { return memset(malloc(size), 7, size); }
 
+static void *reserve(size_t size) { return malloc(size); } // cgo's own C.malloc ends the program instead
+
 static size_t held(void)
 {
     struct mallinfo2 info = mallinfo2();
@@ -47,7 +49,7 @@ const (
 type outcome struct {
 	HeldBefore, HeldAfterCollection, HeldAfterFree uint64
 	CallMilliseconds                               int64
-	Byte, Sum                                      int
+	Byte, Sum, SumWithThreeGiB                     int
 	Filled                                         bool
 }
 
@@ -56,6 +58,7 @@ func main() {
 	seen.HeldBefore, seen.HeldAfterCollection, seen.HeldAfterFree = memory()
 	seen.CallMilliseconds, seen.Byte = longCall()
 	seen.Sum, seen.Filled = types()
+	seen.SumWithThreeGiB = withMuch()
 	if err := json.NewEncoder(os.Stdout).Encode(seen); err != nil {
 		panic(err)
 	}
@@ -97,4 +100,15 @@ func types() (int, bool) {
 	place := make([]byte, 8)
 	sum := C.sum(text, &number, unsafe.Pointer(&place[0]), C.size_t(len(place)))
 	return int(sum), place[7] == 38
+}
+
+// withMuch calls C while C's heap has three GiB for this goroutine; 0: C had not so much.
+func withMuch() int {
+	much := C.reserve(3 << 30)
+	if much == nil {
+		return 0
+	}
+	defer C.free(much)
+	sum, _ := types()
+	return sum
 }
