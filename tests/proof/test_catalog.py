@@ -279,6 +279,8 @@ def test_the_line_that_a_cell_begins_with(line: str, kind: str, title: str) -> N
         pytest.param('apply = ["area/name"]', 'apply = ["area/nam"]', id="a name"),
         pytest.param('rollback = ["area/name"]', "rollback = []", id="not rolled back"),
         pytest.param('works = "true"', "", id="no works"),
+        pytest.param("[[orders]]", '[checks]\n"area/nam" = []\n[[orders]]', id="a check"),
+        pytest.param("apply =", 'reboot = "yes"\napply =', id="a reboot"),
     ],
 )
 def test_runbooks_that_cannot_be_applied_together(

@@ -478,7 +478,10 @@ name = "one"
 [runbooks."a/y"]
 [[orders]]
 apply = ["a/x", "a/y"]
+reboot = true
 rollback = ["a/x", "a/y"]
+[checks]
+"a/y" = ["seen"]
 """
 
 
@@ -493,20 +496,22 @@ def test_runbooks_on_one_host(project: Project, sessions: list[Any]) -> None:
             return
         what = mode_of(nb) if "step" in ids else "holds"
         ran.append(f"{what} {session.env['KB_NOTEBOOK']}")
+        assert ("slow" in ids) == ran[-1].endswith("a/x")
         if ran[-1] == "holds a/x":
             outcome.error = {"cell": "seen", "message": "it is gone"}
         if ran[-1] == "rollback a/y":
             session.content = "left behind"
 
     for name in ("x", "y"):
-        cells = code("step", "%%apply x\ntrue"), code("seen", "%%verify x\ntrue")
+        cells = [code("step", "%%apply x\ntrue"), code("seen", "%%verify x\ntrue")]
+        cells.append(code("slow", "%%verify x\ntrue"))
         project.add(f"runbooks/a/{name}.ipynb", runbook(*cells, parameters='name: str = ""  # x'))
     project.add(
         NOTEBOOK, notebook(code("see", "print(results)"), parameters='results: str = ""  # file')
     )
     project.write("notebooks/a/x/ci/together.toml", TOGETHER)
     found = catalog.read(project.root, Path(NOTEBOOK))
-    session = Session(does)
+    session = Rebooting(does)
     sessions += [session, Session(does)]
     Life(Host(project.root, "box", "vm", "A box", (), "base"), found, lambda line: None).run(
         "run", "key"
@@ -516,15 +521,35 @@ def test_runbooks_on_one_host(project: Project, sessions: list[Any]) -> None:
         "apply a/x",
         "apply a/y",
         "holds a/x",
+        "holds a/x",  # after the reboot
+        "holds a/y",
         "rollback a/x",
         "holds a/y",
         "rollback a/y",
         "the notebook",
     ]
     assert session.env["KB_HERE"] == "/srv/fixtures/runbooks/a"
+    assert session.reboots == 1
     assert session.closed  # it was not as before
     inputs = records.inputs(found)
     assert {"runbooks/a/x.ipynb", "runbooks/a/y.ipynb"} < set(inputs)
+
+
+@pytest.mark.parametrize("lacking", ["a host that reboots", "the cell"])
+def test_an_order_that_cannot_be_tried(
+    project: Project, sessions: list[Any], lacking: str, told: Told
+) -> None:
+    for name in ("x", "y"):
+        nb = runbook(code("seen", "%%verify x\ntrue"), parameters='name: str = ""  # x')
+        project.add(f"runbooks/a/{name}.ipynb", nb)
+    project.add(NOTEBOOK, notebook(parameters='results: str = ""  # file'))
+    text = TOGETHER if lacking != "the cell" else TOGETHER.replace('["seen"]', '["sen"]')
+    project.write("notebooks/a/x/ci/together.toml", text)
+    sessions.append(Session(passes))
+    found = catalog.read(project.root, Path(NOTEBOOK))
+    host = Host(project.root, "box", "vm", "A box", (), "base")
+    Life(host, found, lambda line: None).run("run", "key")
+    told(stored(project, NOTEBOOK, "run").error)
 
 
 def test_a_record_that_cannot_be_written_is_said_before_anything_runs(

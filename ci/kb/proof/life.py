@@ -430,30 +430,36 @@ class Life:
             before = session.snapshot(None)
             lives = {name: self._beside(name, plan) for name in order.apply}
             applied: list[str] = []
-            for mode, names in (("apply", order.apply), ("rollback", order.rollback)):
-                for name in names:
-                    self.progress(f"order {number}: {mode} {name}")
-                    failed = lives[name].on(session, mode)
-                    if not failed and mode == "apply":
-                        applied.append(name)
-                    elif not failed:
-                        applied.remove(name)
-                    status, output, error = session.command(["bash", "-c", plan.works])
-                    broken = {
-                        other: why
-                        for other in applied
-                        if other != name and (why := lives[other].on(session, "apply", "verify"))
+            done = [("apply", name) for name in order.apply]
+            done += [("reboot", "")] if order.reboot else []
+            done += [("rollback", name) for name in order.rollback]
+            for mode, name in done:
+                self.progress(f"order {number}: {mode} {name}".rstrip())
+                checks = plan.checks.get(name)
+                failed = "" if mode == "reboot" else lives[name].on(session, mode, checks)
+                if mode == "reboot":
+                    self._reboot(session)
+                elif not failed and mode == "apply":
+                    applied.append(name)
+                elif not failed:
+                    applied.remove(name)
+                status, output, error = session.command(["bash", "-c", plan.works])
+                broken = {
+                    other: why
+                    for other in applied
+                    if other != name
+                    and (why := lives[other].on(session, "verify", plan.checks.get(other)))
+                }
+                rows.append(
+                    {
+                        "order": number,
+                        "mode": mode,
+                        "runbook": name,
+                        "failed": failed,
+                        "works": "" if status == 0 else _last(error or output),
+                        "broken": broken,
                     }
-                    rows.append(
-                        {
-                            "order": number,
-                            "mode": mode,
-                            "runbook": name,
-                            "failed": failed,
-                            "works": "" if status == 0 else _last(error or output),
-                            "broken": broken,
-                        }
-                    )
+                )
             left = snapshots.differences(before, session.snapshot(before), self._may_stay(plan))
             rows.append({"order": number, "mode": "end", "left": left[:SHOWN_DIFFERENCES]})
             if left:
@@ -470,11 +476,25 @@ class Life:
         life._here = f"{managed.FIXTURES}/{RUNBOOKS}/{other.area}"
         return life
 
-    def on(self, session: Session, mode: str, magic: str = "") -> str:
-        """Run the runbook on another's host, or its cells of one magic; why it failed, or ""."""
+    def _reboot(self, session: Session) -> None:
+        if not isinstance(session, Rebootable):
+            raise StageError(f"{self.host.name} cannot be rebooted: take `reboot` out of an order")
+        session.reboot()
+
+    def on(self, session: Session, mode: str, checks: list[str] | None) -> str:
+        """Run the runbook on another's host, or only verify; why it failed, or "".
+
+        ``checks``: the cells of it that verify here, all of them where it is None.
+        """
         magics = {cell["id"]: MAGIC.match(source(cell)) for cell in self.notebook.cells}
-        cells = [name for name, found in magics.items() if found and found[1] == magic]
-        self._execute(session, mode, steps=cells if magic else None)
+        verify = [name for name, found in magics.items() if found and found[1] == "verify"]
+        left_out = set(verify).difference(verify if checks is None else checks)
+        if checks is not None and (unknown := set(checks).difference(verify)):
+            raise StageError(f"`{min(unknown)}` is no %%verify cell of {self.notebook.path}")
+        if mode == "verify":
+            self._execute(session, "apply", steps=set(verify) - left_out)
+        else:
+            self._execute(session, mode, steps=magics.keys() - left_out)
         error = self._account.outcome.error
         return f"{error['message']} (cell {error['cell']})" if error else ""
 

@@ -37,7 +37,7 @@ def check(
             raise TableError(f"{where}: unknown key `{key}`{near(key, known)}")
         wanted = known[key]
         kinds = wanted if isinstance(wanted, tuple) else (wanted,)
-        if not isinstance(value, kinds) or isinstance(value, bool):
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
             names = " or ".join(kind.__name__ for kind in kinds)
             raise TableError(f"{where}: `{key}` must be of type {names}")
     for key in required:

@@ -8,7 +8,10 @@ works = "curl --fail http://127.0.0.1/"        # status 0 as long as the service
 service = "shop"
 [[orders]]
 apply = ["systemd/metrics", "systemd/apparmor"]
+reboot = true                                  # after these, before the rollbacks
 rollback = ["systemd/apparmor", "systemd/metrics"]
+[checks]                                       # where a runbook's own take minutes: some of them
+"go/install" = ["verify-plain"]
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ class Order:
 
     apply: list[str]
     rollback: list[str]
+    reboot: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Together:
     works: str
     runbooks: dict[str, dict[str, Any]]
     orders: list[Order]
+    checks: dict[str, list[str]]
 
     def paths(self) -> list[Path]:
         """Where the runbooks are, relative to the repository's root."""
@@ -48,19 +53,23 @@ def read(root: Path, path: Path) -> Together | None:
         return None
     _, table = tables.read(root, path)
     kinds: dict[str, tables.Kinds] = {"works": str, "runbooks": dict, "orders": list}
-    tables.check(str(path), table, kinds, kinds)
+    tables.check(str(path), table, kinds | {"checks": dict}, kinds)
     for name in table["runbooks"]:
         if not (root / f"runbooks/{name}.ipynb").is_file():
             raise TableError(f"{path}: there is no runbook runbooks/{name}.ipynb")
     orders = []
     for number, row in enumerate(table["orders"], 1):
         where = f"{path}: orders {number}"
-        tables.check(where, row, {"apply": list, "rollback": list}, ("apply", "rollback"))
-        order = Order(row["apply"], row["rollback"])
+        lists: dict[str, tables.Kinds] = {"apply": list, "rollback": list}
+        tables.check(where, row, lists | {"reboot": bool}, lists)
+        order = Order(**row)
         for name in (*order.apply, *order.rollback):
             if name not in table["runbooks"]:
                 raise TableError(f"{where}: `{name}`{tables.near(name, table['runbooks'])}")
         if sorted(order.apply) != sorted(order.rollback):
             raise TableError(f"{where}: what is applied must be rolled back, each once")
         orders.append(order)
-    return Together(table["works"], table["runbooks"], orders)
+    for name in table.get("checks", {}):
+        if name not in table["runbooks"]:
+            raise TableError(f"{path}: checks: `{name}`{tables.near(name, table['runbooks'])}")
+    return Together(table["works"], table["runbooks"], orders, table.get("checks", {}))
