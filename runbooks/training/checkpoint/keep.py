@@ -248,21 +248,20 @@ def main(arguments: list[str]) -> int:
         commands.add_parser(name).add_argument("store", type=Path)
     commands.add_parser("check").add_argument("checkpoint", type=Path)
     given = parser.parse_args(arguments)
-    store = getattr(given, "store", None)
+    checkpoint: Path = getattr(given, "checkpoint", Path()).absolute()
+    store: Path = (getattr(given, "store", None) or checkpoint.parent / "kept").absolute()
     try:
         if given.command == "newest":
             print(newest(store))
-        elif given.command == "check":
-            for path in parts(given.checkpoint):
-                must_be_whole(path, path)
         elif given.command == "list":
             for generation in generations(store):
                 print(generation.name, "whole" if whole(generation) else "damaged")
+        elif given.command == "check":
+            for path in parts(checkpoint):
+                must_be_whole(path, path)
         else:
             if given.generations < 1:
                 raise KeepError(f"--generations is {given.generations}: give 1 or more")
-            checkpoint = given.checkpoint.absolute()
-            store = (store or checkpoint.parent / "kept").absolute()
             print(save(checkpoint, store, given.generations))
     except KeepError as error:
         print(f"keep: {error}", file=sys.stderr)
