@@ -332,7 +332,7 @@ def test_a_disk_that_fails(stored: Any, monkeypatch: pytest.MonkeyPatch, told: T
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     with monkeypatch.context() as patched, pytest.raises(RecordError) as caught:
-        patched.setattr(Path, "read_text", fails)
+        patched.setattr(Path, "read_bytes", fails)
         records.read(records.place(stored, "debian-13", "apply"))
     told(caught.value)
 

@@ -37,8 +37,8 @@ LARGEST = 64 << 20  # bytes of a record
 PASSED = ".passed"  # before .ipynb: the last run that passed, where a newer one has failed
 BEGUN = ".begun"  # the same: a run that has begun; there as long as it has not ended
 INTERRUPTED = "the run was interrupted: its process ended before it could say how"
-_SEAL_KEY = '"seal": "'
-_SEAL = re.compile(_SEAL_KEY + '([0-9a-f]{64})"')
+_SEAL_KEY = b'"seal": "'
+_SEAL = re.compile(_SEAL_KEY + b'([0-9a-f]{64})"')
 # What executes and judges a notebook wherever it runs: of the package's rooms, what CI's runs use.
 _JUDGES = ("life.py", "snapshots.py", "claims.py", "stages.py")
 _ELSEWHERE = ("papermill.py", "terminal.py")  # of runtime: serve an operator and readers alone
@@ -234,15 +234,15 @@ def read(path: Path, root: Path | None = None) -> Run:
             raise RecordError("it is not a regular file: remove it")
         if about.st_size > LARGEST:
             raise RecordError(f"it is larger than {LARGEST >> 20} MiB: remove it")
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text)
+        raw = path.read_bytes()
+        content = json.loads(raw)
         _check(content)
     except OSError as error:
         raise RecordError(f"it cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise RecordError("it is not a whole JSON file: run the notebook again") from None
-    found = _seal_in(text)
-    if found is None or found[1] != _seal_of(text, found):
+    found = _seal_in(raw)
+    if found is None or found[1] != _seal_of(raw, found):
         raise RecordError(
             "it was changed after its run, or copied by hand: take it back, or bring a record of"
             " another machine in with `python -m kb.proof.evidence add`"
@@ -340,23 +340,24 @@ def sealed(content: dict[str, Any]) -> str:
     content["metadata"][RUN]["seal"] = "0" * 64
     text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     # Half a character, which UTF-8 cannot write, as JSON writes it.
-    text = text.encode(errors="backslashreplace").decode()
-    found = _seal_in(text)
+    raw = text.encode(errors="backslashreplace")
+    found = _seal_in(raw)
     assert found is not None
-    return text[: found.start(1)] + _seal_of(text, found) + text[found.end(1) :]
+    return (raw[: found.start(1)] + _seal_of(raw, found) + raw[found.end(1) :]).decode()
 
 
-def _seal_of(text: str, seal: re.Match[str]) -> str:
+def _seal_of(raw: bytes, seal: re.Match[bytes]) -> bytes:
     """The digest of a record's text without what is in the place of its seal."""
-    rest = text[: seal.start(1)] + text[seal.end(1) :]
-    return hashlib.sha256(rest.encode()).hexdigest()
+    digest = hashlib.sha256(memoryview(raw)[: seal.start(1)])
+    digest.update(memoryview(raw)[seal.end(1) :])
+    return digest.hexdigest().encode()
 
 
-def _seal_in(text: str) -> re.Match[str] | None:
+def _seal_in(raw: bytes) -> re.Match[bytes] | None:
     """Where the seal is: the last of its kind, for an output may have one of its own."""
-    at = len(text)
-    while (at := text.rfind(_SEAL_KEY, 0, at)) >= 0:
-        if found := _SEAL.match(text, at):
+    at = len(raw)
+    while (at := raw.rfind(_SEAL_KEY, 0, at)) >= 0:
+        if found := _SEAL.match(raw, at):
             return found
     return None
 
