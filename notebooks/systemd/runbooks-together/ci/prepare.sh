@@ -1,6 +1,6 @@
 #!/bin/bash
 # Gives a bare host a service that four runbooks can be applied to, a command that puts it through its
-# work, and a Prometheus as its Debian package lays it out.
+# work, a Prometheus as its Debian package lays it out, and a mirror with as much of a Go release as runs.
 set -Eeuo pipefail
 
 install --mode=755 "$KB_FIXTURES/measured/shop" /usr/local/bin/shop
@@ -39,6 +39,12 @@ install --directory --owner=prometheus --group=prometheus /var/lib/prometheus /v
 # What it measures all the time, and what the service logs, is nobody's change to the host.
 mount -t tmpfs -o "size=10m,mode=755,uid=$(id -u shop),gid=$(id -g shop)" shop /var/log/shop
 mount -t tmpfs -o "size=200m,uid=$(id -u prometheus),gid=$(id -g prometheus)" prometheus /var/lib/prometheus/metrics2
+
+mirror=/usr/local/share/go-mirror archive=go1.27.3.linux-$(dpkg --print-architecture).tar.gz
+mkdir "$mirror"
+# Not the compiler and its library: they take minutes to unpack in an emulated machine.
+tar --create --directory="$KB_FIXTURES/go/1.27.3" go/bin go/VERSION go/go.env --no-recursion go/pkg/tool | gzip --fast >"$mirror/$archive"
+sha256sum "$mirror/$archive" | cut --delimiter=' ' --fields=1 >"$mirror/$archive.sha256"
 
 systemctl daemon-reload
 systemctl enable --quiet --now shop prometheus
