@@ -34,4 +34,5 @@ END
 )
 files="\"binary\": \"$brought/inferd\", \"runtime\": \"$brought/libonnxruntime.so\", \"model\": \"$brought/model.onnx\""
 next="\"next_binary\": \"$brought/inferd-next\", \"next_model\": \"$brought/next.onnx\""
-echo "{$files, $next, \"model_name\": \"magika\", \"question\": \"$brought/question.json\", \"expect\": $expect, \"upgrades\": 1}"
+# An emulated processor takes seconds for an answer: no client is told that its time is over.
+echo "{$files, $next, \"model_name\": \"magika\", \"question\": \"$brought/question.json\", \"expect\": $expect, \"upgrades\": 1, \"arguments\": \"-timeout 100s -drain 50s\"}"
