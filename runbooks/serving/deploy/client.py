@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 TIMEOUT = 120
-KEPT, ANEW = 2, 2  # clients that keep their connection, and that make one for each request
+KEPT, ANEW = 1, 1  # clients that keep their connection, and that make one for each request
 PAUSE = 0.05  # seconds between two requests of a client
 
 
