@@ -22,6 +22,7 @@ ZONED = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.(\d+))?(?:Z|[+-]\d\d:
 LOCAL = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d(?:\.(\d+))?")  # package log's, local time
 SLEW = 5e-4  # the kernel turns a clock by so much at most; what is more was a step
 SPREAD = 3 * MS  # of a start, by several collections: the log's last digit, and some waiting
+EARLY = 50 * MS  # journald stamps all that it reads with the moment at which it woke up
 STEP = 5 * MS  # of the time of day between two entries, beyond the slew
 
 
@@ -141,10 +142,11 @@ class Timeline:
     def start(self) -> tuple[int, int]:
         """Between what two moments the program started, by systemd and by the journal's stamps.
 
-        It started after systemd did fork, and no collection ended after its line was there.
+        It started after systemd did fork, and no collection ended after its line was there. A
+        line that is written while journald is busy with another gets a stamp from before that.
         """
         latest = [line.stamp - began - took for line, (_, began, took) in self.collections]
-        return self.kept["started"], min(latest, default=self.trace.last)
+        return self.kept["started"], min(latest, default=self.trace.last) + EARLY
 
     @cached_property
     def pairs(self) -> list[tuple[int, int]]:
