@@ -84,6 +84,17 @@ def test_a_host_that_disappears(waiting: tuple[Project, str]) -> None:
     assert record["metadata"]["kb_run"]["result"] == "failed"
 
 
+def test_the_last_words_of_what_failed_are_told(hosted: Project) -> None:
+    script = "%%observe Said\nseq 100 120\necho the device is busy >&2\nfalse | cat"
+    hosted.add(
+        "notebooks/a/said.ipynb",
+        notebook(code("said", script), parameters='x: str = ""  # nothing'),
+    )
+    done = hosted.run("pytest", "--on", "local", "notebooks")
+    said = done.stdout.partition("(cell `said`); its last lines:\n")[2].splitlines()
+    assert said[:8] == [f"    {n}" for n in range(114, 121)] + ["    the device is busy"]
+
+
 def test_a_container_takes_no_more_of_the_machine_than_it_may(waiting: tuple[Project, str]) -> None:
     project, book = waiting
     with project.start("pytest", "--on", "debian-13", book) as process:

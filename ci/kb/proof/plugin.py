@@ -229,7 +229,9 @@ class StageItem(pytest.Item):
             isinstance(excinfo.value, RunFailedError)
             or type(excinfo.value).__name__ == "StageError"
         ):
-            return f"{self.notebook.path} on {self.host.name}, {self.stage}: {excinfo.value}"
+            said = f"{self.notebook.path} on {self.host.name}, {self.stage}: {excinfo.value}"
+            words = self.run.last_words if self.run else []
+            return "\n    ".join([f"{said}; its last lines:", *words]) if words else said
         return str(super().repr_failure(excinfo, style))
 
     def reportinfo(self) -> tuple[Path, None, str]:

@@ -29,12 +29,14 @@ from kb.proof.catalog import KINDS, Notebook, files_below
 from kb.proof.hosts import Backend, Host
 from kb.runtime.record import RUN, SCHEMA, write_atomically
 from kb.runtime.settle import MIME
+from kb.runtime.terminal import clean, plain
 
 BUILT = Path("build/runs")
 COMMITTED = Path("docs/evidence")
 CLOCKS_APART = datetime.timedelta(minutes=5)  # a run from further in the future has no date
 LARGEST = 64 << 20  # bytes of a record
 PASSED = ".passed"  # before .ipynb: the last run that passed, where a newer one has failed
+SHOWN = 8  # lines of what a cell printed before it failed
 BEGUN = ".begun"  # the same: a run that has begun; there as long as it has not ended
 INTERRUPTED = "the run was interrupted: its process ended before it could say how"
 _SEAL_KEY = b'"seal": "'
@@ -87,6 +89,19 @@ class Run:
             return "" if self.passed else "its record gives no reason"
         where = f" (cell `{error['cell']}`)" if error["cell"] else ""
         return f"{error['message']}{where}"
+
+    @property
+    def last_words(self) -> list[str]:
+        """The last lines that the cell printed in which it failed."""
+        failed = (self.metadata["error"] or {}).get("cell")
+        printed = "".join(
+            "".join(output.get("text", ""))
+            for cell in self.content["cells"]
+            if failed and cell.get("id") == failed
+            for output in cell.get("outputs", [])
+        )
+        lines = [line.rstrip() for line in plain(clean(printed)).splitlines()]
+        return [line for line in lines if line][-SHOWN:]
 
     @cached_property
     def started(self) -> datetime.datetime:
