@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -64,6 +65,12 @@ def test_a_notebook_begins_with_its_answer(own: Path) -> None:
     for path in sorted(ROOT.glob("notebooks/*/*.ipynb")):
         page = (own / path.relative_to(ROOT).with_suffix("") / "index.html").read_text("utf-8")
         assert page.index("id=in-short") < page.index("kb-head") < page.index("id=before-you-start")
+
+
+def test_home_names_a_symptom_once(own: Path) -> None:
+    home = (own / "index.html").read_text("utf-8")
+    shown = re.findall(r"\?saw=([^#]+)#", home)
+    assert shown and len(shown) == len(set(shown))
 
 
 def test_the_pages_are_light(own: Path) -> None:

@@ -510,13 +510,15 @@ class SitePlugin(BasePlugin[SiteConfig]):
         return self._part("ask.html", url)
 
     def _symptoms(self, url: str) -> str:
-        """Some of each runbook's, of those that are soon read."""
-        runbooks = [
-            (view, sorted(english, key=lambda symptom: len(symptom.words))[:SEEN])
-            for area in self.site.areas
-            for view in self.site.area(area)
-            if view.kind == "runbooks" and (english := [s for s in view.symptoms if s.is_english])
-        ]
+        """Some of each runbook's, of those that are soon read, each once."""
+        runbooks = []
+        shown: set[str] = set()
+        for view in (view for area in self.site.areas for view in self.site.area(area)):
+            new = [s for s in view.symptoms if s.is_english and s.words not in shown]
+            if view.kind == "runbooks" and new:
+                some = sorted(new, key=lambda symptom: len(symptom.words))[:SEEN]
+                shown |= {symptom.words for symptom in some}
+                runbooks.append((view, some))
         return self._part("seen.html", url, runbooks=runbooks)
 
     def _failed(self, url: str) -> str:
