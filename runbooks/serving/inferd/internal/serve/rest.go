@@ -30,6 +30,9 @@ type Server struct {
 	draining atomic.Bool
 }
 
+// extensions are what is served beyond the protocol, by the names that clients look for.
+var extensions = []string{"binary_tensor_data"}
+
 // Drain makes the server say that it is not ready, so that balancers turn away. It still answers.
 func (s *Server) Drain() { s.draining.Store(true) }
 
@@ -69,18 +72,46 @@ func (s *Server) REST() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2", s.serverMetadata)
 	mux.HandleFunc("GET /v2/health/live", func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusOK)
+		reply(w, http.StatusOK, map[string]bool{"live": true})
 	})
 	mux.HandleFunc("GET /v2/health/ready", func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(readyStatus(s.ready()))
+		ready := s.ready()
+		reply(w, readyStatus(ready), map[string]bool{"ready": ready})
 	})
 	for _, path := range []string{"/v2/models/{model}", "/v2/models/{model}/versions/{version}"} {
 		mux.HandleFunc("GET "+path, s.modelMetadata)
 		mux.HandleFunc("GET "+path+"/ready", s.modelReady)
 		mux.HandleFunc("POST "+path+"/infer", s.infer)
 	}
-	return withRequestID(mux)
+	return withRequestID(inJSON(mux))
 }
+
+// inJSON has mux say what it does not serve as the protocol says errors; clients read nothing else.
+func inJSON(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, pattern := mux.Handler(r); pattern != "" {
+			mux.ServeHTTP(w, r)
+			return
+		}
+		mux.ServeHTTP(&refusal{ResponseWriter: w, request: r}, r)
+	})
+}
+
+// refusal writes what [http.Error] would, in the protocol's form.
+type refusal struct {
+	http.ResponseWriter
+	request *http.Request
+}
+
+func (f *refusal) WriteHeader(code int) {
+	what := "nothing is served at"
+	if code == http.StatusMethodNotAllowed {
+		what = "there is no " + f.request.Method + " at"
+	}
+	reply(f.ResponseWriter, code, map[string]string{"error": what + " " + f.request.URL.Path})
+}
+
+func (f *refusal) Write(text []byte) (int, error) { return len(text), nil }
 
 func readyStatus(ready bool) int {
 	if ready {
@@ -91,7 +122,7 @@ func readyStatus(ready bool) int {
 
 func (s *Server) serverMetadata(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, map[string]any{
-		"name": "inferd", "version": s.Version, "extensions": []string{"binary_tensor_data"},
+		"name": "inferd", "version": s.Version, "extensions": extensions,
 	})
 }
 
@@ -117,7 +148,8 @@ func (s *Server) modelReady(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	signature, _ := slot.Signature()
-	w.WriteHeader(readyStatus(signature != nil && !s.draining.Load()))
+	ready := signature != nil && !s.draining.Load()
+	reply(w, readyStatus(ready), map[string]any{"name": slot.Name, "ready": ready})
 }
 
 func (s *Server) infer(w http.ResponseWriter, r *http.Request) {

@@ -126,19 +126,21 @@ func TestREST(t *testing.T) {
 		want               string
 	}{
 		{"GET", "/v2", "", 200, `"name":"inferd"`},
-		{"GET", "/v2/health/live", "", 200, ""},
-		{"GET", "/v2/health/ready", "", 200, ""},
+		{"GET", "/v2/health/live", "", 200, `{"live":true}`},
+		{"GET", "/v2/health/ready", "", 200, `{"ready":true}`},
 		{"GET", "/v2/models/m", "", 200, `"inputs":[{"name":"x","datatype":"INT32","shape":[-1,2]}]`},
-		{"GET", "/v2/models/m/ready", "", 200, ""},
+		{"GET", "/v2/models/m/ready", "", 200, `{"name":"m","ready":true}`},
 		{"GET", "/v2/models/m/versions/1/ready", "", 200, ""},
 		{"GET", "/v2/models/m/versions/2/ready", "", 404, `has version \"1\", not \"2\"`},
 		{"GET", "/v2/models/n", "", 404, `there is no such model: \"n\"`},
+		{"GET", "/v2/model/m", "", 404, `{"error":"nothing is served at /v2/model/m"}`},
+		{"GET", inferPath, "", 405, `{"error":"there is no GET at /v2/models/m/infer"}`},
 		{"POST", "/v2/models/n/infer", good, 404, `there is no such model`},
 		{"POST", inferPath, good, 200, `{"model_name":"m","model_version":"1","id":"7","outputs":[{"name":"y","datatype":"INT32","shape":[1,2],"data":[3,4]}]}`},
 		{"POST", inferPath, "{", 400, "ends before"},
 		{"POST", inferPath, input(`"datatype":"INT64","shape":[1,2],"data":[3,4]`), 400, "is INT64; the model takes INT32"},
 		{"POST", inferPath, input(`"datatype":"INT32","shape":[2],"data":[3,4]`), 400, "has shape [2]; the model takes [-1 2]"},
-		{"POST", inferPath, input(`"datatype":"INT32","shape":[0,2],"data":[]`), 400, "at least 1"},
+		{"POST", inferPath, input(`"datatype":"INT32","shape":[0,2],"data":[]`), 400, `input \"x\" has no rows; send at least 1`},
 		{"POST", inferPath, input(`"datatype":"INT32","shape":[5,2],"data":[1,1,1,1,1,1,1,1,1,1]`), 400, "too many rows: the request has 5, a batch at most 4"},
 		{"POST", inferPath, strings.Replace(good, `"x"`, `"z"`, 1), 400, `there is no input \"z\"`},
 		{"POST", inferPath, good[:len(good)-1] + `,"outputs":[{"name":"q"}]}`, 400, `there is no output \"q\"`},
@@ -163,6 +165,18 @@ func TestBinaryData(t *testing.T) {
 	if response.StatusCode != 200 || !strings.HasSuffix(body, raw) ||
 		response.Header.Get(oip.HeaderLength) != fmt.Sprint(len(body)-8) {
 		t.Errorf("%d %q", response.StatusCode, body)
+	}
+}
+
+func TestAnOutputsOwnWordOnBinaryDataGoesFirst(t *testing.T) {
+	s := start(t, 0, plain)
+	for own, binary := range map[string]bool{"": true, `"binary_data":true`: true, `"binary_data":false`: false} {
+		body := `{"parameters":{"binary_data_output":true},` + good[1:len(good)-1] +
+			`,"outputs":[{"name":"y","parameters":{` + own + `}}]}`
+		response, text := s.do(t, "POST", inferPath, body)
+		if response.StatusCode != 200 || strings.Contains(text, "binary_data_size") != binary {
+			t.Errorf("%s: %d %q", own, response.StatusCode, text)
+		}
 	}
 }
 
@@ -352,6 +366,10 @@ func TestGRPC(t *testing.T) {
 		if err == nil && !bytes.Equal(response.RawOutputContents[0], raw) {
 			t.Errorf("%s: %v", name, response)
 		}
+	}
+	server, err := client.ServerMetadata(t.Context(), &pb.ServerMetadataRequest{})
+	if err != nil || !slices.Equal(server.Extensions, extensions) {
+		t.Errorf("%v, %v", server, err)
 	}
 	metadata, err := client.ModelMetadata(t.Context(), &pb.ModelMetadataRequest{Name: "m"})
 	if err != nil || metadata.Inputs[0].Name != "x" || metadata.Platform != "echo" {
