@@ -48,6 +48,18 @@ def test_what_is_pinned_is_unpacked(wheel: ModuleType, tmp_path: Path) -> None:
     assert (tmp_path / "into/library/it.so").read_text() == "the library"
 
 
+def test_what_depends_on_python_is_for_the_release_that_is_named(
+    wheel: ModuleType, tmp_path: Path
+) -> None:
+    file = pins(tmp_path)
+    anywhere = tmp_path / "index/library-1.0-py3-none-any.whl"
+    anywhere.rename(anywhere.with_name("library-1.0-cp39-none-any.whl"))
+    with pytest.raises(wheel.FixtureError):
+        wheel.fetch(file, tmp_path / "into")
+    wheel.fetch(file, tmp_path / "into", "3.9")
+    assert (tmp_path / "into/library/it.so").read_text() == "the library"
+
+
 @pytest.mark.parametrize(
     ("requirement", "digest"), [("library==1.0", "0" * 64), ("library==2.0", "")]
 )
