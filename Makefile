@@ -18,6 +18,8 @@ export SERVE ?= 1
 export RUN ?= 1
 export ARGS ?=
 export NAME ?=
+export MODE ?= plan
+export INVENTORY ?=
 WHICH ?= lowest newest
 export YES ?=
 # The uv that the set-up brought, where the machine has none: ci/fixtures use it.
@@ -84,6 +86,12 @@ carry: ## one file that runs a runbook on a host without a network: make carry N
 	@$(setup) $@
 carry-here:
 	@ci/carry.sh "$(NAME)" $(ARGS)
+
+.PHONY: fleet fleet-here
+fleet: ## run a runbook on an inventory: make fleet INVENTORY=hosts.ini NAME=runbooks/area/name MODE=plan
+	@$(setup) $@ ansible
+fleet-here:
+	@$(bin)/python -m kb.proof.fleet "$(INVENTORY)" "$(NAME)" "$(MODE)" $(ARGS)
 
 .PHONY: bench bench-here
 bench: ## measure speed and weight against the base stack

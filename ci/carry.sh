@@ -1,26 +1,42 @@
 #!/bin/bash
 # usage: ci/carry.sh runbooks/AREA/NAME [PYTHON-VERSION]
 # Makes build/carry/NAME.pyz: one file with this package, its wheels and the runbook with its files, for a
-# host that reaches nothing. The wheels are for this machine's Python, or for PYTHON-VERSION (3.12).
+# host that reaches nothing. The wheels are for this machine's Python, or for PYTHON-VERSION (3.12), and
+# then it is NAME-3.12.pyz. Made of the same, it stays as it is.
 
 . "$(dirname "${BASH_SOURCE[0]}")/setup/lib.sh"
 
-name=${1%.ipynb} version=${2:-}
-[[ $name == runbooks/*/* && -f $name.ipynb ]] ||
-    die "'$name' is no runbook: say make carry NAME=runbooks/go/install"
-area=$(basename "$(dirname "$name")")
+runbook=${1%.ipynb} version=${2:-}
+[[ $runbook == runbooks/*/* && -f $runbook.ipynb ]] ||
+    die "'$runbook' is no runbook: say make carry NAME=runbooks/go/install"
+area=$(basename "$(dirname "$runbook")")
 site=build/carry/site
-rm -rf "$site"
-mkdir -p "$site/carried/$area"
+file=build/carry/${runbook##*/}${version:+-$version}.pyz
 
-say "bringing the wheels"
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --target "$site" --require-hashes \
-    --only-binary :all: ${version:+--python-version "$version"} --requirement requirements-host.txt
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --target "$site" --upgrade --no-deps \
-    --no-build-isolation .
-.venv/bin/python -m kb.proof.carry "$name.ipynb" "$site/carried/$area"
-# Subprocesses, such as the kernel and kb-restore, find the package by PYTHONPATH.
-.venv/bin/shiv --site-packages "$site" --extend-pythonpath --compressed --reproducible \
-    --python '/usr/bin/env python3' --entry-point kb.runtime.carried:main \
-    --output-file "build/carry/${name##*/}.pyz"
-say "build/carry/${name##*/}.pyz: copy it, and run it with OUTPUT -p mode plan"
+# What goes into the file; where the package's version comes from is part of it (setup.py).
+made_of() {
+    find -L ci/kb setup.py pyproject.toml requirements-host.txt "$site/carried" \
+        -type f ! -name '*.pyc' -exec sha256sum {} + | sort
+    git rev-parse HEAD 2>/dev/null || true
+    .venv/bin/python --version
+}
+
+make_file() {
+    rm -rf "$site"
+    mkdir -p "$site/carried/$area"
+    .venv/bin/python -m kb.proof.carry "$runbook.ipynb" "$site/carried/$area"
+    if [[ -e $file && "$(made_of)" == "$(cat "$file.made-of" 2>/dev/null)" ]]; then return; fi
+    made_of >build/carry/made-of
+    say "bringing the wheels"
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --target "$site" --require-hashes \
+        --only-binary :all: ${version:+--python-version "$version"} --requirement requirements-host.txt
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check --target "$site" --upgrade --no-deps \
+        --no-build-isolation .
+    # Subprocesses, such as the kernel and kb-restore, find the package by PYTHONPATH.
+    .venv/bin/shiv --site-packages "$site" --extend-pythonpath --compressed --reproducible \
+        --python '/usr/bin/env python3' --entry-point kb.runtime.carried:main --output-file "$file"
+    mv build/carry/made-of "$file.made-of"
+}
+
+locked carry make_file
+say "$file: copy it, and run it with OUTPUT -p mode plan"

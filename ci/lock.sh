@@ -26,3 +26,5 @@ print(*asked["project"]["optional-dependencies"]["site"], *asked["dependency-gro
 ' | resolve 3.11 requirements-site.txt - --constraint requirements.txt
 resolve 3.12 requirements-bench.txt pyproject.toml --extra ci --extra site --group build --group bench \
     --constraint requirements.txt
+# In an environment of its own, which `make fleet` alone makes.
+resolve 3.11 requirements-ansible.txt - --constraint requirements.txt <<<'ansible-core>=2.19'

@@ -1,11 +1,12 @@
 #!/bin/bash
-# usage: ci/setup.sh TARGET [engine] [browser]
+# usage: ci/setup.sh TARGET [engine] [browser] [ansible]
 # Brings what make TARGET needs and this machine lacks, then makes TARGET-here.
 
 . "$(dirname "${BASH_SOURCE[0]}")/setup/lib.sh"
 . ci/setup/python.sh
 . ci/setup/engine.sh
 . ci/setup/browser.sh
+. ci/setup/ansible.sh
 
 readonly target=$1 needs=" ${*:2} "
 
@@ -24,6 +25,7 @@ bring() {
         ensure_curl
         ensure_browser
     fi
+    if needs ansible; then ensure_ansible; fi
 }
 
 locked set-up bring

@@ -77,24 +77,36 @@ def keep(root: Path, hosts: Iterable[str]) -> list[str]:
     return lines
 
 
-def add(root: Path, file: Path, host: str) -> Path:
-    """Bring in a record that papermill wrote on a machine that CI has not; returns where it is.
-
-    Raises :class:`EvidenceError` for what is no such record.
-    """
+def opened(file: Path) -> Any:
+    """What papermill wrote on another machine. Raises EvidenceError for what is no such record."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        run = content["metadata"][RUN]
     except OSError as error:
         raise EvidenceError(f"{file}: it cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, RecursionError):
+        raise EvidenceError(
+            f"{file}: it is cut off or damaged, and no whole JSON file: bring it once more"
+        ) from None
+    try:
+        run = content["metadata"][RUN]
+    except (KeyError, TypeError):
         raise EvidenceError(f"{file}: it is not the record of a run of this repository") from None
     if not isinstance(run, dict) or run.get("schema") != SCHEMA:
         raise EvidenceError(f"{file}: it is a record of another release: run the notebook again")
+    return content
+
+
+def add(root: Path, file: Path, host: str, base: Path = COMMITTED) -> Path:
+    """Bring in a record that papermill wrote on a machine that CI has not; returns where it is.
+
+    ``base`` is one of the two places of records. Raises :class:`EvidenceError` for what is no such
+    record.
+    """
+    content = opened(file)
+    run = content["metadata"][RUN]
     if not _NAME.fullmatch(host):
         raise EvidenceError(f"--host {host}: a name has letters, digits, dots and hyphens")
-    known = [str(notebook.path) for notebook in catalog.find(root)]
-    if run.get("notebook") not in known:
+    if run.get("notebook") not in map(str, catalog.paths(root)):
         raise EvidenceError(f"{file}: there is no {run.get('notebook')} here that it could be of")
     facts = run.setdefault("host", {})
     facts["name"] = host
@@ -103,7 +115,7 @@ def add(root: Path, file: Path, host: str) -> Path:
         cell.get("metadata", {}).pop("papermill", None)
     path = Path(run["notebook"])
     machine = str(facts.get("machine") or "")
-    target = root / COMMITTED / host / machine / path.with_name(f"{path.stem}.{run['stage']}.ipynb")
+    target = root / base / host / machine / path.with_name(f"{path.stem}.{run['stage']}.ipynb")
     before = target.read_text(encoding="utf-8") if target.exists() else None
     write_atomically(target, _published(content))
     try:

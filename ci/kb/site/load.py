@@ -13,7 +13,7 @@ from typing import Any
 from mkdocs.exceptions import PluginError
 from pymdownx.slugs import slugify
 
-from kb.proof import areas, catalog, claims, hosts, records
+from kb.proof import areas, catalog, claims, hosts, records, rollouts
 from kb.proof.records import Run
 from kb.proof.tables import TableError
 from kb.runtime.record import source
@@ -21,6 +21,7 @@ from kb.site import cells
 from kb.site.cache import digest
 from kb.site.model import (
     ClaimView,
+    Fleet,
     HostResult,
     NotebookView,
     Seen,
@@ -49,6 +50,7 @@ def load(root: Path) -> Site:
     except (TableError, claims.ClaimsError, hosts.HostError) as error:
         raise PluginError(str(error)) from error
     found = records.load(root)
+    rolled_out, damaged = rollouts.load(root)
     by_claim = {claim.id: claim for claim in recorded}
     views = [_view(root, notebook, found, by_claim) for notebook in notebooks]
     return Site(
@@ -56,7 +58,12 @@ def load(root: Path) -> Site:
         claims=_claims(recorded, list(zip(notebooks, views, strict=True))),
         hosts=listed,
         areas=described,
-        rejected={str(path): why for path, why in sorted(found.rejected.items())},
+        rejected={str(path): why for path, why in sorted({**found.rejected, **damaged}.items())},
+        fleets=tuple(
+            Fleet(rolled_out[name])
+            for view in views
+            if (name := view.path.removesuffix(".ipynb")) in rolled_out
+        ),
     )
 
 

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
-from kb.proof import branches, records, stages
+from kb.proof import branches, records, rollouts, stages
 from kb.proof.areas import Area
 from kb.proof.claims import Claim, expected
 from kb.proof.hosts import Host
+from kb.proof.rollouts import HostState, Rollout
 from kb.runtime.matrix import MIME as MATRIX
 from kb.runtime.parameters import Parameter
 from kb.runtime.settle import VERDICTS
@@ -284,6 +285,38 @@ class HostSummary:
 
 
 @dataclass(frozen=True)
+class Fleet:
+    """One runbook's roll-outs, the newest first."""
+
+    history: list[Rollout]
+
+    @property
+    def runbook(self) -> str:
+        return self.history[0].runbook
+
+    @property
+    def hosts(self) -> list[tuple[str, Rollout, HostState]]:
+        """Each host, with the roll-out that tells how it stands."""
+        stands = rollouts.stands(self.history)
+        return [(name, last, last.hosts[name]) for name, last in stands.items()]
+
+    @property
+    def not_reached(self) -> list[str]:
+        """The hosts of which nothing is known: no roll-out came to them, or came back."""
+        return [name for name, _, state in self.hosts if not state.facts]
+
+    @property
+    def differing(self) -> dict[str, dict[str, list[str]]]:
+        """What differs between hosts, by what their newest records say."""
+        facts: dict[str, Mapping[str, str]] = {}
+        for rollout in self.history:
+            for name, state in rollout.hosts.items():
+                if state.facts:
+                    facts.setdefault(name, state.facts)
+        return rollouts.differing(facts)
+
+
+@dataclass(frozen=True)
 class Site:
     """All there is to publish."""
 
@@ -293,6 +326,7 @@ class Site:
     areas: Mapping[str, Area]
     rejected: Mapping[str, str]
     """Files that are no records to be trusted, each with the reason."""
+    fleets: tuple[Fleet, ...] = ()
 
     def area(self, area: str) -> list[NotebookView]:
         """Runbooks first, then notebooks, by title."""

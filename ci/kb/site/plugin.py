@@ -21,7 +21,7 @@ from mkdocs.structure.pages import Page
 from mkdocs.structure.toc import AnchorLink
 from mkdocs.theme import Theme
 
-from kb.proof import stages
+from kb.proof import rollouts, stages
 from kb.proof.catalog import KINDS
 from kb.site import ledger, load, search
 from kb.site.cache import Cache, digest
@@ -204,6 +204,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
                 "recent": self._recent,
                 "verdicts": self._verdicts,
                 "hosts": self._hosts,
+                "fleet": self._fleet,
                 "stages": self._stages,
             }
             if found[1] not in parts:
@@ -277,7 +278,7 @@ class SitePlugin(BasePlugin[SiteConfig]):
     def on_serve(
         self, server: LiveReloadServer, *, config: MkDocsConfig, builder: Any
     ) -> LiveReloadServer:
-        for part in ("runbooks", "notebooks", "build/runs"):
+        for part in ("runbooks", "notebooks", "build/runs", "build/fleet"):
             if (self.root / part).is_dir():
                 server.watch(str(self.root / part))
         return server
@@ -474,7 +475,8 @@ class SitePlugin(BasePlugin[SiteConfig]):
         ]
         last = there("verdicts.md", "hosts.md", "write.md")
         first = there("index.md", "symptoms/index.md")
-        return [*first, *areas, "claims/index.md", *there("run.md", "rollback.md"), *last]
+        running = there("run.md", "fleet.md", "rollback.md")
+        return [*first, *areas, "claims/index.md", *running, *last]
 
     def _digest_of_build(self, files: Files, config: MkDocsConfig) -> str:
         """Names everything but the notebook itself that decides how its page comes out."""
@@ -538,6 +540,9 @@ class SitePlugin(BasePlugin[SiteConfig]):
             standing=self.site.standing(),
             rejected=self.site.rejected,
         )
+
+    def _fleet(self, url: str) -> str:
+        return self._part("fleet.html", url, fleets=self.site.fleets, results=rollouts.RESULTS)
 
     def _stages(self, url: str) -> str:
         return self._part("stages.html", url, stages=stages.STAGES)
