@@ -1,7 +1,8 @@
-"""A runbook on eight hosts with sshd, half of them in trouble: what docs/fleet.md says is done here."""
+"""A runbook on eight hosts with sshd, half of them in trouble: docs/fleet.md, executed."""
 
 from __future__ import annotations
 
+import argparse
 import re
 import shutil
 import subprocess
@@ -13,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kb.proof import records, rollouts
+from golden import Told
+from kb.proof import fleet, records, rollouts
+from kb.proof.fleet import FleetError
 from kb.proof.hosts import images
+from kb.proof.inventory import InventoryError
+from kb.runtime.parameters import ParameterError
 from project import ROOT, Project, wait_for
 
 PAGE = (ROOT / "docs/fleet.md").read_text(encoding="utf-8")
@@ -45,7 +50,7 @@ class Fleet:
         )
         self.nodes: dict[str, Any] = {}
         for name in NAMES[:-1]:
-            # The programs' place on the third is a small disk of its own; the fifth has one processor.
+            # One has a small disk where programs are put, one has a single processor.
             small = {"/usr/local/bin": "size=64k,mode=755"} if name == "node3" else {}
             self.nodes[name] = engine.containers.run(
                 image.id,
@@ -161,7 +166,7 @@ def test_a_roll_out_that_stops_half_way_and_is_taken_back(checkout: Project, nod
     wait = "#!/bin/sh\ntouch /run/in-the-step\nexec sleep 600\n"
     nodes.on("node4", f"printf '{wait}' >/usr/local/sbin/sync; chmod +x /usr/local/sbin/sync")
     process = make(checkout, apply)
-    wait_for(lambda: nodes.on("node4", "ls /run/in-the-step") or process.poll() is not None)
+    wait_for(lambda: nodes.on("node4", "ls /run/in-the-step") or process.poll() is not None, 600)
     assert nodes.on("node4", f"ls {KEEP}.new")
     nodes.nodes["node4"].kill()
     status, last = told_by(process)
@@ -174,13 +179,21 @@ def test_a_roll_out_that_stops_half_way_and_is_taken_back(checkout: Project, nod
     built = checkout.run("mkdocs", "build", "--strict", "--quiet", NO_MKDOCS_2_WARNING="1")
     assert built.returncode == 0, built.stderr
     page = (checkout.root / "site/fleet/index.html").read_text()
-    part = page[page.index(f"id={WHICH.replace('/', '-')}") :] if False else page
-    rows = {
-        cells[0]: cells[1:]
-        for row in re.findall(r"<tr>(.*?)</tr>", part, re.DOTALL)
-        if (cells := [" ".join(re.sub("<[^>]+>", "", c).split()) for c in row.split("<td")[1:]])
+    shown = [
+        re.sub("<[^>]+>", " ", row).split()
+        for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL)
+    ]
+    assert {row[0]: row[1] for row in shown if row[0] in NAMES} == {
+        "node1": "passed",
+        "node2": "passed",
+        "node3": "failed",
+        "node4": "lost",
+        **dict.fromkeys(("node5", "node6"), "passed"),  # the plan: the apply did not come to them
+        "node7": "failed",
+        "node8": "not",
     }
-    print(rows)
+    assert "processors: 1 on node5; " in page
+    assert "Without a record: node7, node8." in page  # of node4 there is the plan's
 
     nodes.nodes["node4"].start()
     nodes.write_inventory()
@@ -194,3 +207,39 @@ def test_a_roll_out_that_stops_half_way_and_is_taken_back(checkout: Project, nod
         "node3": "passed",
         "node4": "passed",
     }
+
+
+# By what is wrong: the inventory, and what else is asked for.
+WRONG: dict[str, tuple[str, dict[str, Any]]] = {
+    "no inventory": ("", {"inventory": ""}),
+    "an inventory that is not there": ("", {"inventory": "none.ini"}),
+    "an inventory that is none": ("[a\nb", {}),
+    "an empty inventory": ("[a]\n", {}),
+    "a host twice": ("a\nb\na ansible_port=2\n", {}),
+    "a host twice in YAML": ("all:\n  hosts:\n    a:\n    a:\n", {"inventory": "hosts.yml"}),
+    "a machine twice": ("a ansible_host=192.0.2.1\nb ansible_host=192.0.2.1\n", {}),
+    "a host of CI's": ("debian-13\n", {}),
+    "a host with an odd name": ("a:b@c\n", {}),
+    "no ssh key": ("a ansible_ssh_private_key_file=/none/key\n", {}),
+    "an unknown host": ("a\n", {"hosts": "b"}),
+    "no host that failed": ("a\n", {"hosts": "failed"}),
+    "an unknown runbook": ("a\n", {"runbook": "runbooks/training/checkpiont"}),
+    "an unknown mode": ("a\n", {"mode": "aply"}),
+    "an unknown parameter": ("a\n", {"parameters": [["checkpiont", "x"]]}),
+    "a parameter of another type": ("a\n", {"parameters": [["kills", "many"]]}),
+    "batches of nothing": ("a\n", {"serial": "1,0"}),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_what_is_refused_before_anything_begins(
+    checkout: Project, what: str, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inventory, asked = WRONG[what]
+    options: dict[str, Any] = {"inventory": "hosts.ini", "runbook": WHICH, "mode": "plan"}
+    options |= {"parameters": [], "hosts": None, "serial": None, "max_fail": None, **asked}
+    checkout.write(options["inventory"] if inventory else "unused", inventory)
+    monkeypatch.chdir(checkout.root)
+    with told.raises((FleetError, InventoryError, ParameterError)):
+        fleet.prepare(checkout.root, argparse.Namespace(**options))
+    assert not list(checkout.root.glob("build/fleet/**/*.json"))

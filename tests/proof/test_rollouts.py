@@ -1,4 +1,4 @@
-"""What is noted of a roll-out, what is told of a host that did not pass, and how each one stands."""
+"""What is noted of a roll-out, what is told of a host without a record, how each one stands."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def machine(tmp_path: Path) -> Run:
             (commands / name).write_text(f"#!/bin/bash\n{body}\n", encoding="utf-8")
             (commands / name).chmod(0o755)
         parts = "; ".join(
-            f". ci/setup/{part}.sh" for part in ("lib", "engine", "python", "browser")
+            f". ci/setup/{part}.sh" for part in ("lib", "engine", "python", "browser", "ansible")
         )
         script = f"{parts}; {line}"
         # Nothing of this machine may do: the real commands of set-up are not on PATH.
@@ -170,6 +170,10 @@ DIES: dict[str, tuple[str, dict[str, str]]] = {
         {"uv": "[[ $1 != pip ]]"},
     ),
     "versions that nobody knows": ("ci/versions.sh oldest", {"uv": ""}),
+    "an Ansible that cannot be brought": (
+        "ensure_ansible",
+        {"uv": "[[ $1 == --version ]]", "ssh": "", "sha256sum": "echo x"},
+    ),
     "what is no runbook is carried": ("ci/carry.sh runbooks/area/none", {}),
     "a bench without Python": ("ci/bench.sh", {"uv": "", "find": "", "python3": "exit 1"}),
 }

@@ -177,6 +177,8 @@ def run(root: Path, rollout: Rollout, told: Mapping[str, Any]) -> Rollout:
     try:
         # Its words go to the terminal; what counts is what has been noted, whatever its status.
         subprocess.run(command, cwd=root, env=inventories.environment(root), check=False)
+    except KeyboardInterrupt:
+        pass  # Ansible has heard it, too, and ended; a host at work stays noted as begun
     finally:
         variables.unlink()
     return rollouts.end(path)

@@ -15,7 +15,8 @@ from kb.proof import hosts
 ANSIBLE = Path("build/ansible/bin")
 CONFIG = Path("ci/ansible/ansible.cfg")
 _HOST = re.compile(r"\w[\w.-]*")
-_FATAL = re.compile(r"^(?:\[?ERROR\]?:? *|fatal: *)+", re.MULTILINE)
+_YAML = (".yml", ".yaml", ".json")
+_TRIED = re.compile(r"inventory with '(\w+)' plugin: (?:[\w ]+: )?(.*?)\.?$", re.MULTILINE)
 
 
 class InventoryError(Exception):
@@ -40,8 +41,10 @@ def read(root: Path, inventory: Path) -> dict[str, list[str]]:
             f"{command[0]}: {error.strerror}: say make fleet, which brings it"
         ) from None
     if done.returncode != 0:
-        lines = [line for line in _FATAL.sub("", done.stderr).splitlines() if line.strip()]
-        said = lines[-1].strip() if lines else "it says nothing"
+        # It tries one reader after the other; the last that can be meant knows best.
+        tried = dict(_TRIED.findall(done.stderr))
+        reader = "yaml" if inventory.suffix in _YAML else "ini"
+        said = tried.get(reader) or (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
         raise InventoryError(f"{inventory}: Ansible cannot read it: {said}")
     content = json.loads(done.stdout)
     variables = content.get("_meta", {}).get("hostvars", {})
@@ -63,7 +66,7 @@ def read(root: Path, inventory: Path) -> dict[str, list[str]]:
 
 def _refuse_repeated(inventory: Path) -> None:
     """Ansible takes the last of two lines for one host, without a word."""
-    if not inventory.is_file() or inventory.suffix in (".yml", ".yaml", ".json"):
+    if not inventory.is_file() or inventory.suffix in _YAML:
         return  # of a key that is there twice in these, ansible.cfg makes an error
     if os.access(inventory, os.X_OK):
         return  # a program that prints one

@@ -120,10 +120,23 @@ def _told(content: Mapping[str, Any], ran: Task, mode: str, batch: int, record: 
     error = run["error"]
     if run["result"] != "passed" and error:
         where = f" (cell `{error['cell']}`)" if error["cell"] else ""
-        return HostState("failed", batch, f"{error['message']}{where}", record, facts)
+        said = f"{error['message']}{where}{_printed_last(content, error)}"
+        return HostState("failed", batch, said, record, facts)
     if ran.get("rc"):
         return HostState("failed", batch, _ended(ran), record, facts)
-    return HostState("passed", batch, next(reading.closing(content, mode, "")), record, facts)
+    said = next(reading.closing(content, mode, "")).removeprefix("plan: ")
+    return HostState("passed", batch, said, record, facts)
+
+
+def _printed_last(content: Mapping[str, Any], error: Mapping[str, str]) -> str:
+    """The last words of the cell that failed, where the error itself does not have them."""
+    for cell in content["cells"]:
+        if cell["id"] == error["cell"]:
+            streams = [one for one in cell["outputs"] if one["output_type"] == "stream"]
+            lines = reading.text_of({"outputs": streams}).splitlines()
+            if lines and lines[-1] not in error["message"]:
+                return f"; it printed: {lines[-1]}"
+    return ""
 
 
 def why_unreachable(task: Task) -> str:

@@ -301,19 +301,24 @@ class Fleet:
         return [(name, last, last.hosts[name]) for name, last in stands.items()]
 
     @property
-    def not_reached(self) -> list[str]:
-        """The hosts of which nothing is known: no roll-out came to them, or came back."""
-        return [name for name, _, state in self.hosts if not state.facts]
-
-    @property
-    def differing(self) -> dict[str, dict[str, list[str]]]:
-        """What differs between hosts, by what their newest records say."""
-        facts: dict[str, Mapping[str, str]] = {}
+    def facts(self) -> dict[str, Mapping[str, str]]:
+        """By host what its newest record says of it."""
+        found: dict[str, Mapping[str, str]] = {}
         for rollout in self.history:
             for name, state in rollout.hosts.items():
                 if state.facts:
-                    facts.setdefault(name, state.facts)
-        return rollouts.differing(facts)
+                    found.setdefault(name, state.facts)
+        return found
+
+    @property
+    def differing(self) -> dict[str, dict[str, list[str]]]:
+        """What differs between hosts: by fact each value with the hosts that have it."""
+        return rollouts.differing(self.facts)
+
+    @property
+    def without_record(self) -> list[str]:
+        """The hosts that no record has come from: most of them were never reached."""
+        return [name for name, _, _ in self.hosts if name not in self.facts]
 
 
 @dataclass(frozen=True)
