@@ -64,6 +64,25 @@ def test_a_host_without_a_record(project: Project, begun: Path, what: str, told:
     told(f"{rollouts.RESULTS[state.result]}: {state.said}")
 
 
+def test_a_roll_out_that_is_interrupted(
+    project: Project, begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        fleet.begin(begun, ["a"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fleet.subprocess, "run", interrupted)
+    rollout = Rollout(
+        WHICH, "apply", "hosts.ini", "20261128T010203Z", {}, {"a": HostState(), "b": HostState()}
+    )
+    done = fleet.run(project.root, rollout, {"path": str(begun)})
+    assert {name: state.result for name, state in done.hosts.items()} == {
+        "a": "begun",
+        "b": "untouched",
+    }
+    assert not list(begun.parent.glob("*.vars"))
+
+
 SPOILED: dict[str, Callable[[dict[str, Any]], object]] = {
     "an unknown mode": lambda content: content.update(mode="no"),
     "an unknown result": lambda content: content["hosts"]["a"].update(result="no"),

@@ -23,7 +23,7 @@ def rows(page: str) -> dict[str, list[str]]:
     found = {}
     for row in re.findall(r"<tr>(.*?)</tr>", page, re.DOTALL):
         cells = re.findall(r"<td[^>]*>(.*?)</td>", row, re.DOTALL)
-        name, *rest = [" ".join(re.sub("<[^>]+>", "", cell).split()) for cell in cells] or [""]
+        name, *rest = [" ".join(re.sub("<[^>]+>", " ", cell).split()) for cell in cells] or [""]
         found[name] = rest
     return found
 
@@ -41,10 +41,10 @@ def test_how_a_half_failed_roll_out_is_shown(empty: Published) -> None:
     built = mkdocs(empty.root)
     assert built.returncode == 0, built.stderr
     html = page.read_text(encoding="utf-8")
-    assert rows(html)["a"] == ["passed", "apply, batch 1, 2 Nov 2026", "changed: a &lt;b&gt;"]
-    assert rows(html)["b"] == ["failed", "apply, batch 2, 2 Nov 2026", "no room"]
-    assert rows(html)["c"] == ["not reached", "plan, batch 1, 1 Nov 2026", "no route"]
-    assert rows(html)["d"] == ["passed", "plan, batch 1, 1 Nov 2026", "changed: a &lt;b&gt;"]
+    assert rows(html)["a"] == ["passed apply, batch 1, 2 Nov 2026", "changed: a &lt;b&gt;"]
+    assert rows(html)["b"] == ["failed apply, batch 2, 2 Nov 2026", "no room"]
+    assert rows(html)["c"] == ["not reached plan, batch 1, 1 Nov 2026", "no route"]
+    assert rows(html)["d"] == ["passed plan, batch 1, 1 Nov 2026", "changed: a &lt;b&gt;"]
     assert "<strong>stopped by batch 2</strong>" in html
     assert "Untouched by it: c, d." in html
     assert "Python: 3.13 on a, d; 3.11 on b" in html
