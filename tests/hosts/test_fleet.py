@@ -50,7 +50,7 @@ class Fleet:
         )
         self.nodes: dict[str, Any] = {}
         for name in NAMES[:-1]:
-            # One has a small disk where programs are put, one has a single processor.
+            # One has a small disk where programs are put.
             small = {"/usr/local/bin": "size=64k,mode=755"} if name == "node3" else {}
             self.nodes[name] = engine.containers.run(
                 image.id,
@@ -60,7 +60,6 @@ class Fleet:
                 environment={"KEY": self.key.with_suffix(".pub").read_text()},
                 labels={"noble-runbooks": "tests/hosts/test_fleet.py"},
                 tmpfs=small,
-                cpuset_cpus="0" if name == "node5" else None,
                 mem_limit="1g",
             )
         self.write_inventory()
@@ -147,6 +146,8 @@ def states(project: Project) -> dict[str, rollouts.HostState]:
 
 def test_a_roll_out_that_stops_half_way_and_is_taken_back(checkout: Project, nodes: Fleet) -> None:
     plan, apply, rollback = COMMANDS
+    other = "PRETTY_NAME='Some other system'"
+    nodes.on("node5", f'echo "{other}" >>/etc/os-release')
     # A record that breaks off.
     cut = '#!/bin/sh\n/usr/bin/python3 "$@"\ncase $1 in *.pyz) truncate -s 3000 "$2" ;; esac\n'
     nodes.on("node7", f"printf %s '{cut}' >/usr/local/sbin/python3; chmod +x /usr/local/sbin/*")
@@ -192,7 +193,7 @@ def test_a_roll_out_that_stops_half_way_and_is_taken_back(checkout: Project, nod
         "node7": "failed",
         "node8": "not",
     }
-    assert "processors: 1 on node5; " in page
+    assert "; Some other system on node5</li>" in page
     assert "Without a record: node7, node8." in page  # of node4 there is the plan's
 
     nodes.nodes["node4"].start()
