@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 
 ensure_ansible() {
-    local venv=build/ansible list=requirements-ansible.txt
+    local uv venv=build/ansible list=requirements-ansible.txt
     command -v ssh >/dev/null || apt_install "ssh" openssh-client
     if [[ "$(sha256sum "$list")" == "$(cat "$venv/made-of" 2>/dev/null)" ]]; then return; fi
     find_uv

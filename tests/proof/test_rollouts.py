@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from golden import Told
-from kb.proof import fleet, rollouts, taken
+from kb.proof import fleet, inventory, rollouts, taken
+from kb.proof.fleet import FleetError
+from kb.proof.inventory import InventoryError
 from kb.proof.rollouts import HostState, Rollout, RolloutError
+from kb.runtime.record import RUN, SCHEMA
 from project import Project
 
 WHICH = "runbooks/a/x"
@@ -62,6 +66,26 @@ def test_a_host_without_a_record(project: Project, begun: Path, what: str, told:
     assert state == rollouts.read(begun).hosts["a"]
     assert state.batch == 1
     told(f"{rollouts.RESULTS[state.result]}: {state.said}")
+
+
+def test_the_record_of_another_run(project: Project, begun: Path, told: Told) -> None:
+    other = {"schema": SCHEMA, "notebook": f"{WHICH}.ipynb", "stage": "plan"}
+    project.write(f"{taken.INCOMING}/a.ipynb", {"metadata": {RUN: other}})
+    seen = {**OK, "ran": {"rc": 0}, "fetched": {}}
+    told(taken.take(project.root, begun, "a", seen).said)
+    assert (project.root / taken.INCOMING / "a.ipynb").exists()
+
+
+def test_a_command_that_lacks_a_word(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["fleet", "hosts.ini"])
+    with told.raises(FleetError):
+        fleet._options()
+
+
+def test_no_ansible(project: Project, told: Told) -> None:
+    project.write("hosts.ini", "a\n")
+    with told.raises(InventoryError):
+        inventory.read(project.root, project.root / "hosts.ini")
 
 
 def test_a_roll_out_that_is_interrupted(

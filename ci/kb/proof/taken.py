@@ -36,9 +36,9 @@ Task = Mapping[str, Any]  # what Ansible registers of one
 
 
 class NoRecordError(Exception):
-    """A host whose record is not here: ``result``, one of rollouts.RESULTS, and why."""
+    """A host whose record is not here: why, and the ``result``, one of rollouts.RESULTS."""
 
-    def __init__(self, result: str, why: str) -> None:
+    def __init__(self, why: str, result: str = "failed") -> None:
         super().__init__(why)
         self.result = result
 
@@ -66,21 +66,21 @@ def _see_whether_it_ran(seen: Mapping[str, Task], mode: str) -> None:
     """Raise :class:`NoRecordError` for the first task that did not get through."""
     look, made, brought, ran = seen["look"], seen["made"], seen["brought"], seen["ran"]
     if look.get("unreachable"):
-        raise NoRecordError("unreachable", why_unreachable(look))
+        raise NoRecordError(why_unreachable(look), "unreachable")
     if look.get("rc") != 0:
-        raise NoRecordError("failed", _last(look.get("stdout"), look.get("stderr"), look["msg"]))
+        raise NoRecordError(_last(look.get("stdout"), look.get("stderr"), look["msg"]))
     if made.get("failed"):
         task = next((one for one in made.get("results", []) if one.get("failed")), made)
         why = _last(task.get("stderr"), task.get("msg"))
-        raise NoRecordError("failed", f"the file for it was not made: {why}")
+        raise NoRecordError(f"the file for it was not made: {why}")
     if brought.get("unreachable"):
-        raise NoRecordError("lost", "it went away before the runbook was there: nothing ran")
+        raise NoRecordError("it went away before the runbook was there: nothing ran", "lost")
     if brought.get("failed"):
         why = _last(brought.get("msg"))
-        raise NoRecordError("failed", f"the runbook could not be brought there: {why}")
+        raise NoRecordError(f"the runbook could not be brought there: {why}")
     if ran.get("unreachable"):
         said = f"it went away in the middle of the {mode}: when it is back, {AFTER_LOSS[mode]}"
-        raise NoRecordError("lost", said)
+        raise NoRecordError(said, "lost")
 
 
 def _filed(
@@ -90,11 +90,11 @@ def _filed(
     ran, fetched = seen["ran"], seen["fetched"]
     file = root / INCOMING / f"{host}.ipynb"
     if fetched.get("unreachable"):
-        raise NoRecordError("lost", f"it went away after the {rollout.mode}, with its record")
+        raise NoRecordError(f"it went away after the {rollout.mode}, with its record", "lost")
     if fetched.get("failed") or not file.is_file():
         why = f"its record did not come back: {_last(fetched.get('msg'))}"
         # What is refused at once leaves none, and its reason is worth more.
-        raise NoRecordError("failed", _ended(ran) if ran.get("rc") else why)
+        raise NoRecordError(_ended(ran) if ran.get("rc") else why)
     try:
         content = evidence.opened(file)
         run = content["metadata"][RUN]
@@ -104,7 +104,7 @@ def _filed(
     except EvidenceError as error:
         why = str(error).partition(": ")[2]
         kept = file.relative_to(root)
-        raise NoRecordError("failed", f"its record is not taken: {why} ({kept})") from None
+        raise NoRecordError(f"its record is not taken: {why} ({kept})") from None
     file.unlink()
     return place, records.read(place, root).content
 
