@@ -135,6 +135,52 @@ def resumed(hosted: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callab
         session.close()
 
 
+def test_a_guest_goes_back_to_what_it_was(resumed: Callable[[int], Session]) -> None:
+    session = resumed(vm.SILENT)
+    assert isinstance(session, hosts.Returning)
+
+    def shell(script: str) -> list[str]:
+        status, said, error = session.command(["bash", "-ec", script])
+        assert status == 0, error
+        return said.split()
+
+    # A mount of its own, and a process that has a file of this machine open.
+    shell("mount -t tmpfs x /mnt; echo mine >/mnt/kept; sysctl -w vm.swappiness=7")
+    book = "/srv/noble-runbooks/notebooks/a/guest.ipynb"
+    shell(f"systemd-run --quiet --unit kept tail --follow --bytes=1 {book}")
+    was = shell("cat /proc/sys/kernel/random/boot_id; systemctl show -P MainPID kept")
+    session.keep()
+    shell("umount /mnt; rm -r /usr/games; systemctl stop kept; sysctl -w vm.swappiness=8")
+    for _ in range(2):
+        assert session.back()
+        now = shell("cat /proc/sys/kernel/random/boot_id; systemctl show -P MainPID kept")
+        assert now == was
+        assert shell("cat /mnt/kept; sysctl -n vm.swappiness; ls -d /usr/games") == [
+            "mine", "7", "/usr/games",
+        ]  # fmt: skip
+        opened = shell(f"cat /proc/{was[1]}/fd/* | sha256sum; sha256sum <{book}")
+        assert opened[0] == opened[2]
+        assert abs(float(shell("date +%s.%N")[0]) - time.time()) < 60
+        shell(f"kill -KILL {was[1]}; umount /mnt; rm -r /usr/games")
+    [container] = containers(BOOK)
+    docker("kill", container)
+    assert not session.back()
+
+
+def test_a_guest_that_kept_nothing_goes_back_to_its_boot(
+    resumed: Callable[[int], Session],
+) -> None:
+    session = resumed(vm.SILENT)
+    assert isinstance(session, hosts.Returning)
+    first = session.snapshot(None)
+    assert session.command(["rm", "-r", "/usr/games"])[0] == 0
+    assert session.back()
+    assert session.snapshot(None) == first
+    assert (
+        session.command(["ls", "/usr/games", "/srv/noble-runbooks/notebooks/a/guest.ipynb"])[0] == 0
+    )
+
+
 def docker(*words: str) -> None:
     subprocess.run(["docker", *words], check=True, capture_output=True)
 

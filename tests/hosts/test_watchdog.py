@@ -62,12 +62,12 @@ def test_who_answers_goes_on(watch: Watch, guest: subprocess.Popen[bytes], tmp_p
     assert not (tmp_path / "hung").exists()
 
 
-@pytest.mark.parametrize(("first", "reboot"), [(20, False), (2, True)])
-def test_who_boots_or_goes_down_has_longer(
-    first: int, reboot: bool, watch: Watch, guest: subprocess.Popen[bytes], tmp_path: Path
+@pytest.mark.parametrize(("first", "asked"), [(20, ""), (2, "reboot"), (2, "order")])
+def test_who_boots_or_goes_down_or_is_kept_has_longer(
+    first: int, asked: str, watch: Watch, guest: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    if reboot:
-        (tmp_path / "reboot").touch()
+    if asked:
+        (tmp_path / asked).touch()
     watch("sleep 60", first=first)
     time.sleep(5)
     assert guest.poll() is None

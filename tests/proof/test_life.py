@@ -213,6 +213,69 @@ def test_a_setup_that_fails(project: Project, sessions: list[Any], told: Told) -
     told(stored(project, RUNBOOK, "broken").error)
 
 
+class Returning(Session):
+    """One whose host can be made again what it was, ``times`` times, until it has ended."""
+
+    def __init__(self, does: Does, times: int = 9) -> None:
+        super().__init__(does)
+        self.times = times
+        self.kept: list[str] = []
+        self.ran: list[Any] = []
+
+    def command(self, argv: Any, *_: Any, text: str = "", **__: Any) -> tuple[int, str, str]:
+        self.ran.append(argv[-1])
+        self.content += f", {Path(argv[-1]).name}"
+        return 0, "", ""
+
+    def keep(self) -> None:
+        self.kept.append(self.content)
+
+    def back(self) -> bool:
+        self.times -= 1
+        self.content = self.kept[-1] if self.kept else "as it was"
+        return self.times >= 0
+
+
+ANEW = [{"cell": "step", "setup": setup, "says": "failed"} for setup in ("full", "empty")]
+
+
+def test_each_case_begins_on_the_host_as_it_was_prepared(
+    project: Project, sessions: list[Any]
+) -> None:
+    met = []
+
+    def leaves(nb: Any, outcome: Outcome, session: Session) -> None:
+        met.append(session.content)
+        changes(nb, outcome, session)
+        fails(nb, outcome, session)
+
+    host = Returning(leaves)
+    sessions.append(host)
+    project.write("runbooks/a/x/ci/prepare.sh", "true\n")
+    book = lived(project, broken=[*ANEW, {"cell": "step", "says": "failed"}])
+    book.run("broken", "key")
+    prepared = "as it was, prepare.sh"
+    assert host.kept == [prepared]
+    assert [host.ran.count(one) for one in ("full", "empty")] == [1, 1]
+    # Each rollback goes on where its case ended.
+    assert met[::2] == [prepared, f"{prepared}, full", f"{prepared}, empty"]
+    assert not host.closed
+    book.close()
+    assert host.closed
+
+
+def test_a_host_that_has_ended_is_not_gone_back_to(project: Project, sessions: list[Any]) -> None:
+    first, second = Returning(fails, times=1), Returning(fails)
+    sessions += [first, second]
+    lived(project, broken=[{"cell": "step", "says": "failed"}, *ANEW]).run("broken", "key")
+    assert [[one for one in host.ran if one in ("full", "empty")] for host in (first, second)] == [
+        ["full"],
+        ["empty"],
+    ]
+    assert [first.closed, second.closed] == [True, False]
+    assert first.kept == second.kept == []  # there was no preparation to keep
+
+
 def test_a_state_that_cannot_be_taken_after_a_run(project: Project, sessions: list[Any]) -> None:
     def does(nb: Any, outcome: Outcome, session: Session) -> None:
         passes(nb, outcome, session)

@@ -24,7 +24,15 @@ from papermill.parameterize import parameterize_notebook
 
 from kb.proof import branches, claims, hosts, plan, records, snapshots, stages
 from kb.proof.catalog import MAGIC, Notebook
-from kb.proof.hosts import Host, HostError, HostHungError, Rebootable, Session, managed
+from kb.proof.hosts import (
+    Host,
+    HostError,
+    HostHungError,
+    Rebootable,
+    Returning,
+    Session,
+    managed,
+)
 from kb.proof.records import Run
 from kb.proof.together import Together
 from kb.runtime import border, engine, record, redact
@@ -111,9 +119,11 @@ class Life:
         self.unusable = unusable
         self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         self._session: Session | None = None
+        self._left: Session | None = None  # whose host can be made again what it was
         self._facts: dict[str, Any] = {}  # of the last host
         self._here = ""  # where the host has the notebook, if not where its session says
         self._parameters: dict[str, Any] = {}
+        self._known: snapshots.Snapshot | None = None  # the first look at a host
         self._before: snapshots.Snapshot | None = None  # before anything was applied
         self._applied: snapshots.Snapshot | None = None  # after the first apply
         self._account: Account = self._begun()
@@ -212,7 +222,16 @@ class Life:
 
     def close(self) -> None:
         """Give the host back."""
-        if self._session is not None:
+        for session in (self._session, self._left):
+            if session is not None:
+                session.close()
+        self._session = self._left = self._before = self._applied = None
+
+    def _leave(self) -> None:
+        """What comes next begins on a host that nothing but its preparation has changed."""
+        if isinstance(self._session, Returning):
+            self._left = self._session
+        elif self._session is not None:
             self._session.close()
         self._session = self._before = self._applied = None
 
@@ -220,14 +239,14 @@ class Life:
 
     def _plan(self) -> None:
         session = self._open()
-        self._before = before = self._before or session.snapshot(None)
+        self._before = before = self._before or self._look(session)
         self._execute(session, "plan")
         self._judge(before, session.snapshot(before), (), "mode plan changed this host")
 
     def _apply(self) -> None:
         session = self._open()
         if self._before is None:
-            self._before = session.snapshot(None)
+            self._before = self._look(session)
         self._execute(session, "apply")
         self._applied = session.snapshot(self._before)
 
@@ -257,7 +276,7 @@ class Life:
         after = session.snapshot(before)
         self._judge(before, after, self.notebook.not_restored, "the rollback did not restore")
         if self._account.outcome.error:
-            self.close()  # what comes next begins on a host as it was
+            self._leave()
 
     def _killed(self) -> None:
         """Kill an apply in a step, go on from what that left, and look at the host."""
@@ -265,9 +284,9 @@ class Life:
         chance = random.Random(self.seed)  # noqa: S311 - so that it can be drawn again
         results: list[dict[str, Any]] = []
         if self._applied is not None:
-            self.close()
+            self._leave()
         session = self._open()
-        self._before = before = self._before or session.snapshot(None)
+        self._before = before = self._before or self._look(session)
         for times, then in ROUNDS:
             kills: list[dict[str, Any]] = []
             why = ""
@@ -294,7 +313,7 @@ class Life:
                 )
                 self._account.outcome.error = None
                 self._account.fail(f"killed {moments} (--seed {self.seed}): {why}")
-                self.close()
+                self._leave()
                 return
 
     def _steps(self) -> dict[str, float]:
@@ -349,11 +368,11 @@ class Life:
         before: snapshots.Snapshot | None = None
         for case in cases:
             if "setup" in case:
-                self.close()
+                self._leave()
                 before = None
             session = self._open()
             self._set_up(session, case)
-            before = before or session.snapshot(None)
+            before = before or self._look(session)
             self._execute(session, "apply", case.get("parameters"))
             results.append(_broken_case(case, self._account.outcome.error))
             if not results[-1]["preflight"] and results[-1]["passed"]:  # a step: undo what it began
@@ -368,7 +387,7 @@ class Life:
                 if not results[-1]["passed"]:  # it may have left that because it failed
                     said = f"{results[-1]['message']}; {said}"
                 results[-1] |= {"passed": False, "message": said}
-                self.close()
+                self._leave()
                 before = None
         self._conclude(results, lambda case: f"should say `{case['says']}`")
 
@@ -399,7 +418,7 @@ class Life:
         results: list[dict[str, Any]] = []
         self._account.details["flips"] = results
         for cases in worlds.values():
-            self.close()
+            self._leave()
             session = self._open()
             self._set_up(session, cases[0])
             self._execute(session, None, cases[0].get("parameters"))
@@ -427,7 +446,7 @@ class Life:
         rows: list[dict[str, Any]] = []
         for number, order in enumerate(plan.orders, 1):
             session = self._open()
-            before = session.snapshot(None)
+            before = self._look(session)
             lives = {name: self._beside(name, plan) for name in order.apply}
             applied: list[str] = []
             done = [("apply", name) for name in order.apply]
@@ -463,7 +482,7 @@ class Life:
             left = snapshots.differences(before, session.snapshot(before), self._may_stay(plan))
             rows.append({"order": number, "mode": "end", "left": left[:SHOWN_DIFFERENCES]})
             if left:
-                self.close()
+                self._leave()
         status, _, error = self._open().command(["tee", RESULTS], text=json.dumps(rows))
         if status != 0:
             raise StageError(f"{RESULTS} could not be written: {_last(error)}")
@@ -507,12 +526,46 @@ class Life:
         if self._session is None:
             if self.unusable:
                 raise StageError(self.unusable)
-            self.progress("starting the host")
-            session = hosts.start(self.host, self.notebook, self._fixtures())
-            self._session, self._facts = session, session.facts
-            self._parameters = dict(self.notebook.metadata.get("parameters", {}))
-            self._parameters |= self._prepare(session)
+            self._session = self._gone_back() or self._started()
         return self._session
+
+    def _gone_back(self) -> Session | None:
+        """The session that was left, its host as it was prepared; None where there is none."""
+        if self._left is None:
+            return None
+        assert isinstance(self._left, Returning)
+        self.progress("back to the host as it was")
+        if self._left.back():
+            session, self._left = self._left, None
+            return session
+        self._left.close()
+        self._left = None
+        return None
+
+    def _started(self) -> Session:
+        self.progress("starting the host")
+        session = hosts.start(self.host, self.notebook, self._fixtures())
+        self._session, self._facts = session, session.facts
+        self._parameters = dict(self.notebook.metadata.get("parameters", {}))
+        self._parameters |= self._prepare(session)
+        if self.notebook.prepare and self._begins_anew() and isinstance(session, Returning):
+            self.progress("keeping the host as it is prepared")
+            session.keep()
+        return session
+
+    def _begins_anew(self) -> bool:
+        """Whether a case of this notebook wants a host that nothing has changed."""
+        cases = self.notebook.cases
+        return bool(cases.flips) or any("setup" in case for case in cases.broken)
+
+    def _look(self, session: Session) -> snapshots.Snapshot:
+        """What the host is before a stage or a case does something to it.
+
+        What is untouched since the first look is not read again.
+        """
+        found = session.snapshot(self._known)
+        self._known = self._known or found
+        return found
 
     def _fixtures(self) -> dict[str, Path]:
         """The directories that the notebook wants mounted, made by the scripts in ci/fixtures."""

@@ -169,6 +169,20 @@ class Rebootable(Protocol):
         """
 
 
+@runtime_checkable
+class Returning(Protocol):
+    """A session whose host can be made again what it was."""
+
+    def keep(self) -> None:
+        """Keep the host as it is now, its memory included. Raises :class:`HostError`."""
+
+    def back(self) -> bool:
+        """Make the host again what it was when it was kept, or else when the session began.
+
+        False where it has ended, so that a new one is needed. Raises :class:`HostError`.
+        """
+
+
 def load(root: Path) -> dict[str, Host]:
     """Read ``ci/hosts.toml``. Raises :class:`HostError` with the place of what is wrong."""
     path = root / "ci/hosts.toml"

@@ -124,6 +124,16 @@ class Container:
         except DockerException as error:
             raise HostError(f"{self.name}: {path} cannot be read: {_why(error)}") from None
 
+    def execute(self, command: list[str]) -> str:
+        """Run ``command`` beside what runs in the container; why it failed, or ""."""
+        try:
+            made = self._api.exec_create(self._id, command)["Id"]
+            said = self._api.exec_start(made).decode(errors="replace").strip()
+            status = self._api.exec_inspect(made)["ExitCode"]
+        except DockerException as error:
+            return _why(error)
+        return "" if status == 0 else said or f"status {status}"
+
     def why_ended(self) -> str:
         """One sentence about why it does not run any more; "" while it does."""
         try:

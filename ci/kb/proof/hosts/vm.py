@@ -1,7 +1,8 @@
 """A virtual machine as a host: systemd, cgroups, AppArmor and kernel parameters of its own.
 
 QEMU runs in a container, so a machine needs nothing but the engine. A guest boots once for each
-state of its image; sessions resume it from there, each with a disk that is thrown away.
+state of its image; sessions resume it from there, each with a disk that is thrown away. A session
+may keep a later state, too, and go back to it as often as it likes.
 """
 
 from __future__ import annotations
@@ -38,12 +39,12 @@ BOOTED = "noble-runbooks.booted"  # label: the accelerator, and what the boot to
 
 
 class VmSession(RemoteSession):
-    """A guest that has just booted."""
+    """A guest that has just booted, or has gone back to what it was then, or was kept as later."""
 
     def __init__(self, host: Host, notebook: Notebook, fixtures: dict[str, Path]) -> None:
         self.host = host
         self.image = images.ensure(host)
-        self._untouched = False
+        self._untouched = self._kept = False
         self.here = f"{REPOSITORY}/{notebook.path.parent}"
         self.managers = []
         machine = booted(host, self.image["id"])
@@ -79,8 +80,9 @@ class VmSession(RemoteSession):
     def _wait(self) -> None:
         """Until the guest has its files, and knows what time it is."""
         deadline = time.monotonic() + START
+        mount = "mountpoint --quiet /srv || mount -t virtiofs -o ro srv /srv"
         while True:
-            settle = f"date --set @{time.time():.3f} && mount -t virtiofs -o ro srv /srv"
+            settle = f"date --set @{time.time():.3f} && {{ {mount}; }}"
             try:
                 status, _, error = self.command(["sh", "-c", settle])
             except HostError as silent:
@@ -96,6 +98,25 @@ class VmSession(RemoteSession):
                     f"{self.host.name}: the guest could not be resumed: {error.strip()}"
                 )
             time.sleep(0.1)
+
+    def keep(self) -> None:
+        self._order("keep", "kept")
+        self._kept = True
+
+    def back(self) -> bool:
+        if self.why_ended():
+            return False
+        self._order("back", "put back")
+        self._untouched = not self._kept
+        return True
+
+    def _order(self, what: str, done: str) -> None:
+        """Have the script that runs the guest do it, and wait for the guest."""
+        if why := self._container.execute(["order", what, str(self._container.shared)]):
+            if hung := self.hung:
+                raise HostHungError(hung)
+            raise HostError(f"{self.host.name}: the guest could not be {done}: {why}")
+        self._wait()
 
     def reboot(self) -> None:
         boot = ["cat", "/proc/sys/kernel/random/boot_id"]
@@ -141,7 +162,7 @@ class VmSession(RemoteSession):
         return super().command(argv, {**self._env, **(env or {})}, timeout, text)
 
     def snapshot(self, known: snapshots.Snapshot | None) -> snapshots.Snapshot:
-        if known is None and self._untouched:
+        if self._untouched:
             return self._first
         return snapshots.take(self.command, known or self._first)
 
