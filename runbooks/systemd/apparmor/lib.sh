@@ -56,10 +56,13 @@ label() { # what the service's main process is confined by
     { ps -ww -o label= --pid "$pid" || true; } | sed 's/ *$//'
 }
 
-ready() { # SECONDS: the service runs and answers within so long
+ready() { # SECONDS: the service runs and answers within so long, or has not failed for good before
     # shellcheck disable=SC2016 # the other shell expands it
     timeout "$1" bash -c 'until systemctl --quiet is-active "$service" &&
-        curl --fail --silent --output /dev/null --max-time 2 "$health"; do sleep 0.5; done'
+        curl --fail --silent --output /dev/null --max-time 2 "$health"; do
+        ! systemctl --quiet is-failed "$service" || exit 1
+        sleep 0.5
+    done'
 }
 
 now() { # a place in the journal
