@@ -295,11 +295,15 @@ def test_only_the_first_apply_runs_whole(project: Project, sessions: list[Any]) 
 
     seen: list[bool] = []
     sessions.append(Session(lambda nb, *_: seen.append(whole(nb))))
-    project.write("runbooks/a/x/ci/cases.toml", '[repeated]\nparameters = { name = "short" }\n')
+    case = '[[broken]]\ncell = "step"\nmessage = "x"\n'
+    short = '[repeated]\nparameters = { name = "short" }\n'
+    whole_again = '[broken.parameters]\nname = "long"\n'
+    project.write("runbooks/a/x/ci/cases.toml", f"{short}{case}{case}{whole_again}")
     alive = lived(project)
     for stage in ("plan", "apply", "again", "rollback"):
         assert alive.run(stage, "key").passed
-    assert seen == [True, True, False, True]
+    alive.run("broken", "key")
+    assert seen == [True, True, False, True, False, True]
     assert stored(project, RUNBOOK, "again").metadata["parameters"]["name"] == "short"
 
 

@@ -1,12 +1,12 @@
 """The cases of a notebook, in ``NAME/ci/cases.toml``: what must fail, and what must flip.
 
-[repeated]                          # in a runbook: what an apply passes that is not the first
+[repeated]                          # in a runbook: what an apply passes that is not the first,
 parameters.load = ""                # so that it leaves out what takes long and was shown once
 
 [[broken]]                          # in a runbook: a preflight check that fails
 cell = "preflight-room"
 message = "make room"               # which its message contains
-parameters.size = "9T"              # because of these parameters,
+parameters.size = "9T"              # because of these parameters, which go before those above,
 setup = '''
 mount -t tmpfs none /var/cache      # or because this was done to the host before
 '''

@@ -373,10 +373,11 @@ class Life:
             session = self._open()
             self._set_up(session, case)
             before = before or self._look(session)
-            self._execute(session, "apply", case.get("parameters"))
+            parameters = self.notebook.cases.repeated | case.get("parameters", {})
+            self._execute(session, "apply", parameters)
             results.append(_broken_case(case, self._account.outcome.error))
             if not results[-1]["preflight"] and results[-1]["passed"]:  # a step: undo what it began
-                self._execute(session, "rollback", case.get("parameters"))
+                self._execute(session, "rollback", parameters)
                 if back := self._account.outcome.error:
                     results[-1] |= {"passed": False, "message": back["message"]}
             after = session.snapshot(before)
