@@ -1,3 +1,5 @@
+//go:build cuda
+
 // Command cu asks the driver for its cards, through the binding gorgonia.org/cu.
 package main
 
