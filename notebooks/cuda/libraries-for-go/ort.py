@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from typing import Any
 
 # Places in the table of functions, which the interface never changes (onnxruntime_c_api.h).
 GET_ERROR_MESSAGE, CREATE_ENV, CREATE_SESSION_FROM_ARRAY, CREATE_SESSION_OPTIONS = 2, 3, 8, 10
@@ -25,7 +26,7 @@ def main() -> None:
     table = ctypes.cast(base.api(API), ctypes.POINTER(Pointer))
     made = ctypes.byref
 
-    def call(place: int, *arguments: object, result: object = Pointer) -> object:
+    def call(place: int, *arguments: Any, result: Any = Pointer) -> Any:
         kinds = [type(a) if isinstance(a, ctypes._SimpleCData) else Pointer for a in arguments]
         return ctypes.CFUNCTYPE(result, *kinds, use_errno=True)(table[place])(*arguments)
 
