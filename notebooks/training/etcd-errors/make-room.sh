@@ -16,7 +16,7 @@ fail() {
 # Without the client's own log, which says each thing a second time.
 ctl() { "${ETCDCTL:-etcdctl}" "$@" 2> >(grep --invert-match '^{' >&2); }
 # A field of a member's status: Leader, MemberID, DBSize, Revision.
-field() { ETCDCTL_ENDPOINTS=$2 ctl endpoint status --write-out=fields | awk -F ' : ' -v name="\"$1\"" '$1 == name {print $2; exit}'; }
+field() { ETCDCTL_ENDPOINTS=$2 ctl endpoint status --write-out=fields | awk -F ' : ' -v name="\"$1\"" '$1 == name && !seen++ {print $2}'; }
 
 [ $# = 1 ] || { sed -n '/^# usage/s/# //p' "$0" >&2; exit 2; }
 [ -n "${ETCDCTL_ENDPOINTS:-}" ] || fail "ETCDCTL_ENDPOINTS is not set: name at least one member, such as http://127.0.0.1:2379"
