@@ -551,7 +551,7 @@ def process(service: str) -> int:
     """The main process of a unit, or of a program. Raises :class:`UnreadableError`."""
     if service.isdecimal() and Path(f"/proc/{service}").exists():
         return int(service)
-    asked = ["systemctl", "show", "--property=MainPID", "--value", "--", f"{service}.service"]
+    asked = ["systemctl", "show", "--property=MainPID", "--value", f"{service}.service"]
     for command in (asked, ["pgrep", "--oldest", "--exact", service[:15]]):
         with contextlib.suppress(OSError):
             said = subprocess.run(command, capture_output=True, text=True, check=False).stdout
