@@ -82,3 +82,15 @@ def test_what_goes_up_and_down_does_not_grow(memory: ModuleType) -> None:
     assert not memory.grows([100, 190, 160, 230], 50)
     assert not memory.grows([100, 110, 120, 130], 50)
     assert not memory.grows([100], 50)
+
+
+def test_what_go_gives_back_meanwhile_is_not_taken_for_growth(memory: ModuleType) -> None:
+    assert memory.surely_grows([(0, 1), (9, 10), (18, 19)], 10)
+    assert not memory.surely_grows([(0, 40), (9, 10), (18, 19)], 10)
+    assert not memory.surely_grows([(0, 1), (9, 20), (18, 19)], 10)
+
+
+def test_what_go_never_touched_is_nothing_of_c(memory: ModuleType) -> None:
+    empty = {"Sys": 0, "HeapReleased": 0}
+    look = memory.Look({}, {}, empty, 0, 0, 300, (240, 310), {}, memory.Group())
+    assert look.outside == (0, 10)

@@ -78,19 +78,19 @@ class Look:
     stats: dict[str, int]
     garbage: int
     resident: int
-    anonymous: int
+    held: int  # what Go has of the kernel
+    anonymous: tuple[int, int]  # before and after that was asked: Go may give back all the time
     tmpfs: dict[str, int]
     group: Group
 
     @property
-    def held(self) -> int:
-        """What Go has of the kernel."""
-        return self.stats["Sys"] - self.stats["HeapReleased"]
+    def outside(self) -> tuple[int, int]:
+        """What is neither Go's nor a file's, C's mostly: at least, and at most.
 
-    @property
-    def outside(self) -> int:
-        """What is neither Go's nor a file's: C's, mostly. Go may hold what it never touched."""
-        return self.anonymous - self.held
+        Go may hold what it never touched, and then less is left than nothing.
+        """
+        least, most = sorted(max(size - self.held, 0) for size in self.anonymous)
+        return least, most
 
     @property
     def live(self) -> int:
@@ -273,14 +273,16 @@ def look(pid: int, pprof: str) -> Look:
     before = statistics(fetch(f"{pprof}/heap?debug=1"))
     heap = fetch(f"{pprof}/heap?gc=1&debug=1")
     after = statistics(heap)
+    first = of_process(pid)["Anonymous"]
+    now = statistics(fetch(f"{pprof}/heap?debug=1"))
     return Look(
         goroutines=waiting(fetch(f"{pprof}/goroutine?debug=1")),
         heap=in_use(heap),
         stats=after,
         garbage=before["HeapAlloc"] - after["HeapAlloc"],
         resident=kernel["Rss"],
-        # Between the two, Go may have given something back: both from the same moment.
-        anonymous=of_process(pid)["Anonymous"],
+        held=now["Sys"] - now["HeapReleased"],
+        anonymous=(first, of_process(pid)["Anonymous"]),
         tmpfs=in_memory(pid),
         group=group(Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8")),
     )
@@ -303,6 +305,13 @@ def grows(series: Sequence[float], least: float) -> bool:
     return series[-1] - series[0] >= least and all(after > before for before, after in steps)
 
 
+def surely_grows(ranges: Sequence[tuple[float, float]], least: float) -> bool:
+    """The same of what is known to be between two numbers."""
+    steps = itertools.pairwise(ranges)
+    over_all = ranges[-1][0] - ranges[0][1]
+    return over_all >= least and all(after[0] > before[1] for before, after in steps)
+
+
 def most(tables: Sequence[dict[str, int]]) -> tuple[str, int]:
     """What grew most from the first look to the last."""
     grown = Counter(tables[-1])
@@ -322,7 +331,7 @@ def judge(
     last = looks[-1]
     found.resident = last.resident
     if allowed < math.inf:
-        found.limit = int((allowed * SHARE - max(last.outside, 0)) / MIB)
+        found.limit = int((allowed * SHARE - last.outside[0]) / MIB)
     return found
 
 
@@ -345,11 +354,12 @@ def grown(looks: Sequence[Look], woken: dict[str, int]) -> Found | None:
                 " its Done(); see notebooks/serving/handlers"
             )
         return Found("goroutines", f"goroutine leak: {more} more in {where}, and {why}", do)
-    if grows([look.outside for look in looks], GROWN):
+    if surely_grows([look.outside for look in looks], GROWN):
         return Found(
             "c",
-            f"memory outside Go grows: {mib(last.outside - first.outside)} more, while Go holds"
-            f" {mib(last.held - first.held)} more; C code (cgo), or an mmap, is not given back",
+            f"memory outside Go grows: {mib(last.outside[0] - first.outside[1])} more, while Go"
+            f" holds {mib(last.held - first.held)} more; C code (cgo), or an mmap, is not given"
+            " back",
             "each C.malloc, C.CString, C.CBytes and each handle of a library needs its free, also"
             " on the way of an error; heaptrack PROGRAM (package heaptrack) names the line in C",
         )
@@ -387,7 +397,7 @@ def standing(looks: Sequence[Look], given: dict[str, str], allowed: float) -> Fo
     goal = last.stats["NextGC"]
     base = last.live + last.stats.get("Stack", 0) + 2 * MIB
     limited = "GOMEMLIMIT" in given
-    beside = max(last.outside, 0) + max(
+    beside = last.outside[0] + max(
         last.held - last.stats["HeapSys"] + last.stats["HeapReleased"], 0
     )
     needed = last.live + beside
@@ -429,7 +439,7 @@ def standing(looks: Sequence[Look], given: dict[str, str], allowed: float) -> Fo
     return Found(
         "healthy",
         f"healthy: nothing grows, and {mib(last.live)} of heap,"
-        f" {sum(last.goroutines.values())} goroutines and {mib(max(last.outside, 0))} outside Go"
+        f" {sum(last.goroutines.values())} goroutines and {mib(last.outside[0])} outside Go"
         " are in use",
         "nothing; if it grows over hours, look for longer (seconds)",
     )
@@ -509,7 +519,7 @@ def table(looks: Sequence[Look]) -> list[str]:
         )
     ]
     for number, seen in enumerate(looks, start=1):
-        sizes = (seen.live, seen.held, max(seen.outside, 0), seen.resident)
+        sizes = (seen.live, seen.held, seen.outside[0], seen.resident)
         files = (sum(seen.tmpfs.values()), seen.group.files)
         rows.append(
             (str(number), str(sum(seen.goroutines.values())), *map(mib, sizes), *map(mib, files))
