@@ -1,14 +1,22 @@
-"""The package has three rooms, and imports go one way: runtime, then proof, then site."""
+"""The package has three rooms, and imports go one way: runtime, then proof, then site.
+
+The site's also does with its own few packages, so that a first page does not wait for the others.
+"""
 
 from __future__ import annotations
 
 import ast
+import importlib.metadata
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[2] / "ci/kb"
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "ci/kb"
 ROOMS = ("runtime", "proof", "site")
 
 
@@ -61,3 +69,46 @@ def test_an_arrow_up_is_found(file: str, source: str, says: str, tmp_path: Path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(source)
     assert arrows_up(tmp_path) == [f"{file}: {says}"]
+
+
+def required(name: str) -> set[str]:
+    """The packages that a file of requirements names."""
+    return set(re.findall(r"^([a-z0-9-]+)==", (ROOT / name).read_text(), re.MULTILINE))
+
+
+# Imports every module that is given, where the modules that are named first cannot be found.
+IMPORT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in absent:
+            raise ModuleNotFoundError(f"No module named {name!r}")
+
+absent = set(sys.argv[1].split(","))
+sys.meta_path.insert(0, Absent())
+for name in sys.argv[2:]:
+    __import__(name)
+"""
+
+
+def test_the_site_takes_its_own_packages_alone() -> None:
+    later = required("requirements.txt") - required("requirements-site.txt")
+    of_module = importlib.metadata.packages_distributions()
+    absent = [
+        module
+        for module, packages in of_module.items()
+        if {re.sub(r"[-_.]+", "-", name).lower() for name in packages} <= later
+    ]
+    assert {"nbformat", "papermill", "docker"} <= set(absent)
+    modules = [
+        ".".join(path.relative_to(ROOT / "ci").with_suffix("").parts)
+        for path in sorted(PACKAGE.glob("site/*.py"))
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT, ",".join(absent), *modules],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 
-from kb.proof.lint.silence import statements
+from kb.proof.statements import statements
 from kb.runtime.record import source
 
 TRACE = "/run/kb-trace"  # on a host
