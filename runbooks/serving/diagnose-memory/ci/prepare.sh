@@ -20,6 +20,16 @@ done
 END
 chmod 755 /usr/local/bin/supervise
 setsid --fork /usr/local/bin/supervise </dev/null >/dev/null 2>&1
+cat >/usr/local/bin/break-orders <<'END'
+#!/bin/bash
+# usage: break-orders FAULT: from now on it has that one. When this ends, the new process answers.
+set -Eeuo pipefail
+echo "FAULT=$1" >/etc/default/orders
+earlier=$(pgrep --exact orders)
+pkill --exact orders
+until [[ ! -e /proc/$earlier ]] && curl --fail --silent --output /dev/null http://127.0.0.1:8080/order; do sleep 0.2; done
+END
+chmod 755 /usr/local/bin/break-orders
 timeout 60 sh -c 'until curl --fail --silent --output /dev/null http://127.0.0.1:8080/order; do sleep 0.2; done'
 cat <<END
 {"pprof": "http://127.0.0.1:8080/debug/pprof", "looks": 2, "seconds": 0, "allowed": 320, "settings": "/etc/default/orders", "restart": "pkill --exact orders", "exercise": "curl --silent 'http://127.0.0.1:8080/order?[1-500]'", "demonstration": "$KB_FIXTURES"}
