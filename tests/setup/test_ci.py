@@ -1,0 +1,70 @@
+"""`.ci/run`: which notebooks it asks for."""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAKE = '#!/bin/sh\necho "made $*"\n'
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A repository with `.ci/run`, a `make` that tells what it was asked for, and one commit."""
+    there = tmp_path / "clone"
+    (there / ".ci").mkdir(parents=True)
+    shutil.copy(ROOT / ".ci/run", there / ".ci/run")
+    (tmp_path / "make").write_text(MAKE)
+    (tmp_path / "make").chmod(0o755)
+    git(there, "init", "--quiet")
+    git(there, "add", ".")
+    git(there, "commit", "--quiet", "-m", "x")
+    return there
+
+
+def git(there: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    command = ["git", "-C", str(there), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def asked_for(clone: Path, passed: str, **environment: str) -> str:
+    """The revision that notebooks are compared with."""
+    (clone / ".ci/passed").write_text(f"# Said here.\n{passed} 2026-11-28 60 s\n")
+    env = {**os.environ, "PATH": f"{clone.parent}:{os.environ['PATH']}", **environment}
+    ran = subprocess.run(
+        [clone / ".ci/run"], env=env, check=True, capture_output=True, text=True
+    ).stdout
+    found = re.search(r"made site SERVE=0 ARGS=--changed-since (\S+) --budget 40m", ran)
+    assert found, ran
+    return found[1]
+
+
+def test_what_ci_has_seen_pass_need_not_pass_again(clone: Path) -> None:
+    head = git(clone, "rev-parse", "HEAD")
+    assert asked_for(clone, head) == head
+    assert asked_for(clone, head, CHANGED_SINCE="v1") == "v1"
+
+
+def test_a_history_without_the_commit_that_passed(clone: Path) -> None:
+    head = git(clone, "rev-parse", "HEAD")
+    git(clone, "commit", "--quiet", "--amend", "-m", "another")
+    assert asked_for(clone, head) == "yesterday"
+    assert asked_for(clone, "0" * 40) == "yesterday"
+    shutil.rmtree(clone / ".git")
+    assert asked_for(clone, head) == "yesterday"
+
+
+def test_the_commit_that_passed_is_of_this_history() -> None:
+    """A fork of a commit that was thrown away would compare with nothing, in silence."""
+    stated = re.findall(
+        r"^([0-9a-f]+) \d{4}-\d\d-\d\d \d+ s$", (ROOT / ".ci/passed").read_text(), re.M
+    )
+    assert [len(commit) for commit in stated] == [40]
+    if not (ROOT / ".git").exists() or git(ROOT, "rev-parse", "--is-shallow-repository") == "true":
+        pytest.skip("the history is not here")
+    git(ROOT, "merge-base", "--is-ancestor", stated[0], "HEAD")
