@@ -25,6 +25,7 @@ import (
 	"noble-runbooks/inferd/internal/batch"
 	"noble-runbooks/inferd/internal/model"
 	"noble-runbooks/inferd/internal/serve"
+	"noble-runbooks/inferd/internal/tracing"
 )
 
 // release is what a build is called, given by its linker: -ldflags="-X main.release=1.4".
@@ -123,9 +124,13 @@ func run(s *settings) error {
 	if err != nil {
 		return err
 	}
+	traces, endTraces, err := tracing.FromEnvironment(context.Background(), version())
+	if err != nil {
+		return err
+	}
 	metrics := serve.NewMetrics()
 	server := &serve.Server{
-		Version: version(), Metrics: metrics, Log: log, MaxBody: s.maxBody, Timeout: s.timeout,
+		Version: version(), Metrics: metrics, Log: log, MaxBody: s.maxBody, Timeout: s.timeout, Traces: traces,
 	}
 	for name, file := range s.models {
 		load := func() (model.Model, error) { return library.Load(file, s.model) }
@@ -186,6 +191,12 @@ func run(s *settings) error {
 	}
 	if err != nil {
 		return fmt.Errorf("requests were still under way after %s: %w", s.drain, err)
+	}
+	// A receiver that is away does not hold up the end.
+	sending, stopSending := context.WithTimeout(context.Background(), 2*time.Second)
+	defer stopSending()
+	if err := endTraces(sending); err != nil {
+		log.Warn("the last spans are lost", "error", err)
 	}
 	return errors.Join(private.Close(), library.Close())
 }

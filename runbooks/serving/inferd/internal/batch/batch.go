@@ -8,7 +8,12 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"noble-runbooks/inferd/internal/model"
 	"noble-runbooks/inferd/internal/oip"
@@ -59,6 +64,13 @@ type job struct {
 	rows   int
 	since  time.Time
 	done   chan answer // has room for the one answer, so that a worker never waits for a client
+	run    atomic.Pointer[run]
+}
+
+// run is a batch that has gone to the model.
+type run struct {
+	began time.Time
+	rows  int
 }
 
 type answer struct {
@@ -95,12 +107,38 @@ func (b *Batcher) Run(ctx context.Context, inputs []oip.Tensor) ([]oip.Tensor, e
 	if err := b.put(j); err != nil {
 		return nil, err
 	}
+	var a answer
 	select {
-	case a := <-j.done:
-		return a.outputs, a.err
+	case a = <-j.done:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		a.err = context.Cause(ctx)
 	}
+	j.trace(a.err)
+	return a.outputs, a.err
+}
+
+// trace adds its two phases to the request's span: the wait for a batch, and the batch's run.
+func (j *job) trace(err error) {
+	request := trace.SpanFromContext(j.ctx)
+	if !request.IsRecording() {
+		return
+	}
+	tracer := request.TracerProvider().Tracer("inferd")
+	start := func(name string, at time.Time) trace.Span {
+		_, span := tracer.Start(j.ctx, name, trace.WithTimestamp(at))
+		return span
+	}
+	now := time.Now()
+	last := start("queue", j.since)
+	if run := j.run.Load(); run != nil {
+		last.End(trace.WithTimestamp(run.began))
+		last = start("model", run.began)
+		last.SetAttributes(attribute.Int("inferd.batch.rows", run.rows))
+	}
+	if err != nil {
+		last.SetStatus(codes.Error, err.Error())
+	}
+	last.End(trace.WithTimestamp(now))
 }
 
 func (b *Batcher) put(j *job) error {
@@ -147,30 +185,35 @@ func (b *Batcher) work() {
 
 // gather waits for jobs that can run with first. It also returns the one that could not, if any.
 func (b *Batcher) gather(first *job) (batch []*job, next *job) {
-	rows := 0
-	add := func(j *job) {
-		b.watcher.Waited(time.Since(j.since))
-		if j.ctx.Err() == nil {
-			batch, rows = append(batch, j), rows+j.rows
-		}
-	}
-	add(first)
-	if rows >= b.options.Rows {
-		return batch, nil
-	}
 	timer := time.NewTimer(b.options.Delay)
 	defer timer.Stop()
+	batch, rows := b.staying([]*job{first})
 	for rows < b.options.Rows {
 		j, ok := b.await(timer)
+		batch, rows = b.staying(batch)
 		switch {
 		case !ok:
 			return batch, nil
 		case len(batch) > 0 && !fits(batch[0], j, b.options.Rows-rows):
 			return batch, j
 		}
-		add(j)
+		batch, rows = b.staying(append(batch, j))
 	}
 	return batch, nil
+}
+
+// staying is the batch without those who have given up, whose places are free again, and its rows.
+func (b *Batcher) staying(batch []*job) (stay []*job, rows int) {
+	stay = slices.DeleteFunc(batch, func(j *job) bool {
+		gone := j.ctx.Err() != nil
+		if gone {
+			b.watcher.Waited(time.Since(j.since))
+		} else {
+			rows += j.rows
+		}
+		return gone
+	})
+	return stay, rows
 }
 
 // await returns the next job, or false when there is none before the timer. What waits already is
@@ -200,9 +243,13 @@ func (b *Batcher) run(batch []*job) {
 	ctx, cancel := together(batch)
 	defer cancel()
 	inputs, rows := join(batch)
-	began := time.Now()
+	this := &run{began: time.Now(), rows: rows}
+	for _, j := range batch {
+		b.watcher.Waited(this.began.Sub(j.since))
+		j.run.Store(this)
+	}
 	outputs, err := b.model.Run(ctx, inputs)
-	b.watcher.Ran(rows, time.Since(began))
+	b.watcher.Ran(rows, time.Since(this.began))
 	if err == nil && len(batch) > 1 {
 		err = divisible(outputs, rows)
 	}

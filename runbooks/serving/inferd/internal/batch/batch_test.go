@@ -182,6 +182,43 @@ func TestWhoLeavesIsNotWaitedForAndItsRunEnds(t *testing.T) {
 	})
 }
 
+func TestWhoGivesUpLeavesItsPlaceToOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		b := New(f, Options{Rows: 2, Delay: time.Minute, Queue: 8, Workers: 1}, silent{})
+		defer b.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := b.Run(ctx, rows(1)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		// The batch is still being formed; it has room for two, as if the first had never come.
+		answers, errs := ask(t, b, rows(2), rows(3))
+		if err := errors.Join(errs...); err != nil || !slices.Equal(slices.Concat(answers...), []byte{2, 3}) {
+			t.Errorf("got %v, %v", answers, err)
+		}
+		if !slices.Equal(f.batches, []int{2}) {
+			t.Errorf("the batches had %v rows", f.batches)
+		}
+	})
+}
+
+func TestABatchThatAllHaveLeftIsNotRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		b := New(f, Options{Rows: 8, Delay: time.Minute, Queue: 8, Workers: 1}, silent{})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := b.Run(ctx, rows(1, 2)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+		b.Close()
+		if len(f.batches) > 0 {
+			t.Errorf("the batches had %v rows", f.batches)
+		}
+	})
+}
+
 func TestAJoinedRunGoesOnForThoseWhoStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{takes: time.Minute}

@@ -4,10 +4,16 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math"
+	"net/http"
+	"slices"
+	"strings"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	grpcstatus "google.golang.org/grpc/status"
 
@@ -79,7 +85,11 @@ func (g *service) ModelMetadata(_ context.Context, r *pb.ModelMetadataRequest) (
 
 func (g *service) ModelInfer(ctx context.Context, r *pb.ModelInferRequest) (*pb.ModelInferResponse, error) {
 	began := time.Now()
-	ctx = identified(ctx, first(ctx, requestIDHeader))
+	headers, _ := metadata.FromIncomingContext(ctx)
+	ctx, span := g.server.Traces.Start(identified(ctx, first(headers, requestIDHeader)), carrier(headers),
+		strings.TrimPrefix(pb.GRPCInferenceService_ModelInfer_FullMethodName, "/"),
+		attribute.String("rpc.system.name", "grpc"))
+	defer span.End()
 	slot, err := g.server.slot(r.ModelName, r.ModelVersion)
 	name := "" // a name that somebody made up must not become a label
 	var response *pb.ModelInferResponse
@@ -87,13 +97,12 @@ func (g *service) ModelInfer(ctx context.Context, r *pb.ModelInferRequest) (*pb.
 		name = slot.Name
 		response, err = g.infer(ctx, slot, r)
 	}
-	code := 200
+	code, grpcCode := http.StatusOK, codes.OK
 	if err != nil {
-		code, _ = status(err)
+		code, grpcCode = status(err)
 	}
-	took := time.Since(began)
-	g.server.Metrics.answered(name, "grpc", code, took)
-	g.server.logAnswer(ctx, name, "grpc", code, took, err)
+	span.SetAttributes(attribute.String("rpc.response.status_code", grpcCode.String()))
+	g.server.answered(ctx, name, "grpc", code, time.Since(began), err)
 	if err != nil {
 		return nil, toStatus(err)
 	}
@@ -126,12 +135,21 @@ func toStatus(err error) error {
 	return grpcstatus.Error(code, err.Error())
 }
 
-func first(ctx context.Context, key string) string {
-	if values := metadata.ValueFromIncomingContext(ctx, key); len(values) > 0 {
+func first(headers metadata.MD, key string) string {
+	if values := headers.Get(key); len(values) > 0 {
 		return values[0]
 	}
 	return ""
 }
+
+// carrier is a call's headers, as what reads a traceparent wants them.
+type carrier metadata.MD
+
+func (c carrier) Get(key string) string { return first(metadata.MD(c), key) }
+
+func (c carrier) Set(key, value string) { metadata.MD(c).Set(key, value) }
+
+func (c carrier) Keys() []string { return slices.Collect(maps.Keys(c)) }
 
 // fromMessage reads the tensors of a request, which stand either in it or raw behind it.
 func fromMessage(r *pb.ModelInferRequest) (*oip.Request, error) {

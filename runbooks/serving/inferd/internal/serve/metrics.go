@@ -35,7 +35,7 @@ func NewMetrics() *Metrics {
 		duration: histogram("inferd_request_duration_seconds",
 			"From a request's first byte to its answer's last.", seconds, "model", "protocol"),
 		waited: histogram("inferd_queue_duration_seconds",
-			"How long requests waited for their batch.", seconds, "model"),
+			"How long requests waited until their batch began.", seconds, "model"),
 		ran: histogram("inferd_model_duration_seconds",
 			"How long a batch took in the runtime.", seconds, "model"),
 		rows: histogram("inferd_batch_rows",
@@ -85,7 +85,7 @@ func (m *Metrics) Batches(model string) *BatchMetrics {
 // BatchMetrics is the [noble-runbooks/inferd/internal/batch.Watcher] of one model.
 type BatchMetrics struct{ waited, ran, rows prometheus.Observer }
 
-// Waited is called for each request when it leaves the queue.
+// Waited is called for each request when its batch begins, or when it is seen that the request has given up.
 func (b *BatchMetrics) Waited(d time.Duration) { b.waited.Observe(d.Seconds()) }
 
 // Ran is called for each batch.

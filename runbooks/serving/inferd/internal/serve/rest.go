@@ -10,10 +10,15 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+
 	"noble-runbooks/inferd/internal/oip"
+	"noble-runbooks/inferd/internal/tracing"
 )
 
 // Server holds what both protocols share.
@@ -26,6 +31,8 @@ type Server struct {
 	MaxBody int64
 	// Timeout ends a request whose client sets no shorter deadline.
 	Timeout time.Duration
+	// Traces are where spans of requests go.
+	Traces *tracing.Tracer
 
 	draining atomic.Bool
 }
@@ -154,6 +161,11 @@ func (s *Server) modelReady(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	began := time.Now()
+	_, route, _ := strings.Cut(r.Pattern, " ")
+	ctx, span := s.Traces.Start(r.Context(), propagation.HeaderCarrier(r.Header), r.Pattern,
+		attribute.String("http.request.method", r.Method), attribute.String("http.route", route))
+	defer span.End()
+	r = r.WithContext(ctx)
 	slot, err := s.slot(r.PathValue("model"), r.PathValue("version"))
 	name := "" // a name that somebody made up must not become a label
 	if err == nil {
@@ -165,9 +177,8 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 		code, _ = status(err)
 		fail(w, err)
 	}
-	took := time.Since(began)
-	s.Metrics.answered(name, "rest", code, took)
-	s.logAnswer(r.Context(), name, "rest", code, took, err)
+	span.SetAttributes(attribute.Int("http.response.status_code", code))
+	s.answered(ctx, name, "rest", code, time.Since(began), err)
 }
 
 func (s *Server) inferREST(w http.ResponseWriter, r *http.Request, slot *Slot) error {

@@ -27,6 +27,7 @@ import (
 	"noble-runbooks/inferd/internal/model"
 	"noble-runbooks/inferd/internal/oip"
 	pb "noble-runbooks/inferd/internal/oippb"
+	"noble-runbooks/inferd/internal/tracing"
 )
 
 // echo answers with its input, after some time. It notices if it is used after it was closed.
@@ -80,7 +81,7 @@ func start(t *testing.T, takes time.Duration, options batch.Options) *serving {
 	}
 	s.Server = &Server{
 		Version: "1", Slots: []*Slot{slot}, Metrics: metrics, MaxBody: 1 << 10, Timeout: 5 * time.Second,
-		Log: slog.New(slog.DiscardHandler),
+		Log: slog.New(slog.DiscardHandler), Traces: tracing.Off(),
 	}
 	metrics.Watch(s.Slots)
 	listener := httptest.NewServer(s.REST())
