@@ -1,0 +1,41 @@
+"""A checkpoint that is whole after any end of the process, whatever writes it.
+
+    from whole import whole
+
+    with whole("last.pt") as beside:
+        torch.save(model.state_dict(), beside)  # or any other function that takes a path
+
+The old file stays until the new one is on the disk. If the block ends with an exception, it stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike[str]) -> Iterator[str]:
+    """Where to write to: beside the file, which it replaces once the block has ended."""
+    place = Path(path).resolve()  # a link stays one: what it leads to is replaced
+    beside = place.with_name(f".{place.stem}.new{place.suffix}")  # np.save adds .npy to any other
+    try:
+        yield str(beside)
+        with beside.open("rb+") as file:
+            if place.exists():
+                before = place.stat()
+                os.fchmod(file.fileno(), before.st_mode & 0o7777)
+                if os.geteuid() == 0:
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+            os.fsync(file.fileno())
+        beside.replace(place)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    directory = os.open(place.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
