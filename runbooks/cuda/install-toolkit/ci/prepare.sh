@@ -22,7 +22,13 @@ ldconfig
 # CI's image takes pip away, which a person's environment has.
 cp --recursive "$fixtures"/pip/* "$(/opt/kb/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 
-# cuda-needs, as the runbook check-host leaves it.
+# cuda-needs, as the runbook check-host leaves it. This runbook's metadata names each of its modules, so that an edit
+# of one repeats it; a module that came later is to be named there and here.
+modules="check-host/cuda_needs/__init__.py check-host/cuda_needs/__main__.py check-host/cuda_needs/elf.py
+check-host/cuda_needs/fatbin.py check-host/cuda_needs/host.py check-host/cuda_needs/judge.py
+check-host/cuda_needs/rules.py check-host/cuda_needs/subjects.py check-host/cuda_needs/tree.py"
+unnamed=$(cd "$area" && find check-host/cuda_needs -name '*.py' | sort | comm -23 - <(xargs -n 1 <<<"$modules" | sort))
+[ -z "$unnamed" ] || { echo "install-toolkit packs $unnamed without naming it: add it to \`uses\` and to prepare.sh" >&2; exit 1; }
 export KB_HERE=$area KB_PYTHON=python3 pyelftools=$KB_FIXTURES/cuda-tools/readers
 TMPDIR=$(mktemp --directory)
 # shellcheck source=/dev/null
