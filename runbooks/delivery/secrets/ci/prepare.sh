@@ -11,7 +11,8 @@ recipient=$(age-keygen -y /etc/secrets/age.key)
 plain=$(mktemp /dev/shm/XXXXXX.yaml)
 for secrets in /etc/secrets/app.yaml /srv/app.yaml; do
     value() { head --bytes=18 /dev/urandom | base64; }
-    printf 'database: postgres://app:%s@db/app\ntoken: kb-secret-%s\n' "$(value)" "$(value)" >"$plain"
+    printf 'database: postgres://app:%s@db/app\ntoken: kb-secret-%s\npin: "4711"\nlogin: |\n    user app\n\n    password %s\n' \
+        "$(value)" "$(value)" "$(value)" >"$plain"
     HOME=/nonexistent sops encrypt --age "$recipient" "$plain" >"$secrets"
 done
 rm "$plain"
