@@ -9,6 +9,7 @@ from __future__ import annotations
 import email.utils
 import importlib.util
 import json
+import socket
 import sys
 import threading
 import time
@@ -121,6 +122,24 @@ def test_what_cannot_be_relied_on_is_said_in_a_sentence(
 
 
 @pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({}, "no process of the member m1 runs on this host"),
+        ({"config-file": "/etc/etcd.yml"}, "reads its settings from /etc/etcd.yml alone"),
+        ({"name": "m1", "flags": "name quota-backend-bytes"}, "with --quota-backend-bytes"),
+    ],
+)
+def test_what_a_member_is_started_with_is_asked_whatever_it_advertises(
+    etcd: Any, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], says: str
+) -> None:
+    here = etcd.endpoints[0].replace("127.0.0.1", "localhost")
+    Answers.told["/v3/cluster/member/list"] = {"members": [{"name": "m1", "clientURLs": [here]}]}
+    monkeypatch.setattr(epoch, "local", lambda _: settings)
+    with pytest.raises(epoch.EpochError, match=says):
+        epoch.must_hold(etcd, "settings")
+
+
+@pytest.mark.parametrize(
     ("ahead", "says"), [(60.0, "60 s ahead of"), (-60.0, "60 s behind"), (0.0, "")]
 )
 def test_a_clock_that_is_apart_is_said(etcd: Any, ahead: float, says: str) -> None:
@@ -181,6 +200,17 @@ def test_what_was_sent_again_after_its_answer_was_lost_is_taken_once(etcd: Any, 
             job.commit(7, 5, "new", deadline)
     assert sent[0] == sent[1]
     assert [one["target"] for one in sent[0]["compare"]] == ["CREATE", "MOD"]
+
+
+def test_a_member_that_stands_still_is_passed_over(
+    etcd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epoch, "HURRIED", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as still:  # it takes connections, and says nothing
+        both = [f"http://127.0.0.1:{still.getsockname()[1]}", etcd.endpoints[0]]
+        several = epoch.Etcd({"ETCDCTL_ENDPOINTS": ",".join(both)})
+        assert several.call("kv/range", {})["header"]["revision"] == "1"
+        assert several.endpoints == both[::-1]  # which is asked first the next time
 
 
 def test_a_job_whose_lease_is_lost_is_ended(etcd: Any) -> None:

@@ -28,6 +28,7 @@ import contextlib
 import email.utils
 import hashlib
 import http.client
+import itertools
 import json
 import os
 import re
@@ -46,6 +47,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 TIMEOUT = 10.0  # seconds that a member may take for an answer
+HURRIED = 2.0  # the same where another could be asked
 PATIENCE = 60.0  # seconds for which etcd is asked again, as while a leader is elected
 OLDEST = (3, 4)  # which has the same requests as JSON below /v3
 FULL, LOOSE, SLOW, APART = (
@@ -134,19 +136,23 @@ class Etcd:
             said = self.call("auth/authenticate", {"name": name, "password": password})
             self.token = said["token"]
         away = None
-        for endpoint in [at] if at else list(self.endpoints):
+        several = not at and len(self.endpoints) > 1
+        # One that stands still is not waited for in the first round: others may answer at once.
+        rounds = (min(within, HURRIED), within) if several else (within,)
+        for limit, endpoint in itertools.product(rounds, [at] if at else list(self.endpoints)):
             request = urllib.request.Request(  # noqa: S310 - etcd's
                 f"{endpoint}/v3/{path}", json.dumps(body).encode()
             )
             if self.token:
                 request.add_header("Authorization", self.token)
             try:
-                content, _ = self._ask(request, within)
+                content, _ = self._ask(request, limit)
             except AwayError as error:
                 away = error
-                if not at:
-                    self.endpoints = [one for one in self.endpoints if one != endpoint] + [endpoint]
                 continue
+            if several:
+                self.endpoints.remove(endpoint)
+                self.endpoints.insert(0, endpoint)
             answer: dict[str, Any] = json.loads(content)
             return answer
         assert away is not None
@@ -639,15 +645,17 @@ def must_hold(etcd: Etcd, what: str) -> None:
             f"{', '.join(one.name for one in away)} of {len(all_)} members do not answer, such as:"
             f" {away[0].away}; then run this again"
         )
-    asked = {one.url for one in all_} & set(etcd.endpoints)
     if what == "settings":
+        # By its number: what it advertises may be another address than the one that is asked.
+        said = [etcd.call("maintenance/status", {}, endpoint) for endpoint in etcd.endpoints]
+        asked = {one["header"]["member_id"] for one in said}
         for one in all_:
-            if one.url not in asked:
+            if one.id not in asked:
                 continue
             if not one.settings:
                 raise EpochError(
-                    f"no process of the member {one.name} runs on this host: run this on the host"
-                    f" that {one.url} is on"
+                    f"no process of the member {one.name} runs on this host, or it is not for this"
+                    f" user to see: run this as root on the host that {one.url} is on"
                 )
             if one.settings.get("config-file"):
                 raise EpochError(
