@@ -18,7 +18,7 @@ import onnxruntime
 from onnx import numpy_helper
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-ROUNDS = 5
+ROUNDS = 3
 
 
 def make(model: str, into: str, share: str, operators: str) -> None:
