@@ -1,0 +1,167 @@
+"""What stacks, profiles, cgroups and spans say of a slow service, as they are written."""
+
+from __future__ import annotations
+
+import gzip
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+PLACE = Path(__file__).parents[2] / "runbooks/serving/diagnose-latency"
+# Two goroutines as Go 1.27 writes them; the first answers a request, the second waits for one.
+STACKS = """goroutine 21 [sync.Mutex.Lock, 2 minutes]:
+sync.runtime_SemacquireMutex(0xc000014104?, 0x20?, 0x1?)
+\t/usr/local/go/src/runtime/sema.go:95 +0x25
+sync.(*Mutex).Lock(...)
+\t/usr/local/go/src/sync/mutex.go:46
+main.(*ledger).add(0xc000014100)
+\t/srv/orders/ledger/main.go:55 +0x65
+net/http.serverHandler.ServeHTTP({0x1?}, {0x2, 0x3}, 0xc0)
+\t/usr/local/go/src/net/http/server.go:3301 +0x8e
+created by net/http.(*Server).Serve in goroutine 1
+\t/usr/local/go/src/net/http/server.go:3454 +0x485
+
+goroutine 22 [IO wait]:
+internal/poll.runtime_pollWait(0x7f, 0x72)
+\t/usr/local/go/src/runtime/netpoll.go:351 +0x85
+net/http.(*conn).serve(0xc0, {0x1, 0x2})
+\t/usr/local/go/src/net/http/server.go:2050 +0x9
+"""
+
+
+@pytest.fixture
+def latency(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(PLACE))
+    monkeypatch.delitem(sys.modules, "latency", raising=False)
+    return importlib.import_module("latency")
+
+
+def test_stacks_are_read(latency: ModuleType) -> None:
+    busy, idle = latency.goroutines(STACKS)
+    assert (busy.serves, idle.serves) == (True, False)
+    assert latency.waits(busy) == "lock"
+    assert busy.place == "main.(*ledger).add (ledger/main.go:55)"
+
+
+@pytest.mark.parametrize(
+    ("state", "frame", "reason"),
+    [
+        ("semacquire", "sync.(*Mutex).lockSlow", "lock"),
+        ("semacquire", "main.compute", "processor"),  # it waits for the collector
+        ("select", "database/sql.(*DB).conn", "pool"),
+        ("select", "net/http.(*Transport).roundTrip", "remote"),
+        ("IO wait", "net/http.(*body).Read", "client"),
+        ("IO wait", "net.(*conn).Read", "remote"),
+        ("syscall", "runtime.cgocall", "c"),
+        ("syscall", "os.(*File).Sync", "disk"),
+        ("chan send", "main.record", "goroutine"),
+        ("GC assist wait", "main.compute", "processor"),
+    ],
+)
+def test_a_state_and_a_stack_are_a_reason(
+    latency: ModuleType, state: str, frame: str, reason: str
+) -> None:
+    assert latency.waits(latency.Goroutine(state, ((frame, "x.go:1"),))) == reason
+
+
+def seen(latency: ModuleType, state: str = "running", **more: Any) -> Any:
+    frames = (("main.compute", "orders/main.go:7"), ("net/http.serverHandler.ServeHTTP", "x.go:1"))
+    one = latency.Goroutine(state, frames)
+    given: dict[str, Any] = {"looks": 20, "under_way": [one] * 40, "took": [0.9] * 9, "lasted": 2.0}
+    return latency.Seen(**given | more)
+
+
+def test_who_has_the_processor_is_told(latency: ModuleType) -> None:
+    marks = (("runtime.gcBgMarkWorker", "x.go:1"),)
+    computes = seen(latency).under_way[0].frames
+    account = latency.Account
+    for kind, more in {
+        "code": {"counted": account(ran=1, queued=9), "profile": [(9, computes), (3, marks)]},
+        "collector": {"counted": account(ran=1), "profile": [(1, computes), (9, marks)]},
+        "starved": {"counted": account(ran=1, queued=99), "profile": [(1, computes)]},
+        "quota": {"counted": account(ran=1, queued=99, throttled=1), "profile": [(1, computes)]},
+    }.items():
+        assert latency.judge(seen(latency, **more), 0.1).kind == kind
+
+
+def test_what_is_not_the_services_is_told(latency: ModuleType) -> None:
+    assert latency.judge(seen(latency, took=[0.01] * 9 + [0.9]), 0.5).kind == "code"
+    assert latency.judge(seen(latency, took=[0.01] * 19 + [0.9]), 0.5).kind == "healthy"
+    assert latency.judge(seen(latency, connecting=[0.9, 0.9]), 0.5).kind == "connect"
+    assert latency.judge(seen(latency, under_way=[]), 0.5).kind == "idle"
+
+
+@pytest.mark.parametrize(
+    ("kind", "queue", "run", "runs"),
+    [("delay", 7, 0.1, 10), ("saturated", 7, 1, 2), ("model", 1, 6, 8)],
+)
+def test_a_model_servers_histograms_are_told(
+    latency: ModuleType, kind: str, queue: float, run: float, runs: int
+) -> None:
+    counts = {"request": (8 * 10, 10), "queue": (queue * 10, 10), "model": (run * runs, runs)}
+    metrics = {
+        f"inferd_{name}_duration_seconds_{what}": float(value)
+        for name, pair in counts.items()
+        for what, value in zip(("sum", "count"), pair, strict=True)
+    }
+    counted = latency.Account(metrics=metrics)
+    assert latency.judge(seen(latency, counted=counted, lasted=3.0), 0.1).kind == kind
+
+
+def test_a_cgroup_of_either_version_is_read(latency: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web/cpu.stat").write_text("usage_usec 9\nnr_throttled 4\nthrottled_usec 1500000\n")
+    assert latency.throttled("0::/web\n", tmp_path) == 1.5
+    (tmp_path / "cpu,cpuacct").mkdir()
+    (tmp_path / "cpu,cpuacct/cpu.stat").write_text("nr_throttled 4\nthrottled_time 2500000000\n")
+    assert latency.throttled("4:cpu,cpuacct:/docker/71f\n", tmp_path) == 2.5
+    assert latency.throttled("0::/none\n", tmp_path / "none") == 0
+
+
+def test_addresses_are_written_as_people_do(latency: ModuleType) -> None:
+    assert latency.endpoint("0100007F:1F90") == "127.0.0.1:8080"
+    assert latency.endpoint("0000000000000000FFFF00000100007F:0050") == "127.0.0.1:80"
+    assert latency.endpoint("00000000000000000000000001000000:0050") == "[::1]:80"
+
+
+def field(number: int, content: bytes | int) -> bytes:
+    if isinstance(content, int):
+        return bytes([number << 3]) + varint(content)
+    return bytes([number << 3 | 2]) + varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    low, rest = value & 127, value >> 7
+    return bytes([low | 128]) + varint(rest) if rest else bytes([low])
+
+
+def test_a_profile_is_read(latency: ModuleType) -> None:
+    names = [b"", b"main.compute", b"/srv/orders/main.go"]
+    packed = field(2, field(1, varint(1) + varint(300) + varint(1)) + field(2, 5) + field(2, 9))
+    alone = field(2, field(1, 300) + field(2, 2))
+    places = [field(4, field(1, n) + field(4, field(1, 7) + field(2, n))) for n in (1, 300)]
+    function = field(5, field(1, 7) + field(2, 1) + field(4, 2))
+    profile = packed + alone + b"".join([*places, function, *(field(6, name) for name in names)])
+    one, three = (("main.compute", f"orders/main.go:{line}") for line in (1, 300))
+    assert latency.stacks(gzip.compress(profile)) == [(5, (one, three, one)), (2, (three,))]
+
+
+def test_spans_are_drawn_below_what_they_are_part_of(latency: ModuleType) -> None:
+    def written(trace: bytes, key: bytes, parent: bytes, name: bytes, took: int) -> bytes:
+        times = b"\x39" + bytes(8) + b"\x41" + took.to_bytes(8, "little")
+        return field(2, field(1, trace) + field(2, key) + field(4, parent) + field(5, name) + times)
+
+    spans = written(b"\1", b"\3", b"\2", b"queue", 700_000_000)
+    spans += written(b"\2", b"\4", b"", b"other", 5) + written(b"\1", b"\2", b"\7", b"ask", 1 << 30)
+    lines = latency.drawn(latency.read_spans(field(1, field(2, spans))))
+    assert lines == [
+        "trace 01",
+        "  ask  1.1 s",
+        "    queue  700 ms",
+        "trace 02",
+        "  other  5e-06 ms",
+    ]
