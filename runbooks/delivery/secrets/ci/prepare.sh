@@ -8,7 +8,7 @@ useradd --system app
 mkdir /etc/secrets
 age-keygen -o /etc/secrets/age.key 2>/dev/null
 recipient=$(age-keygen -y /etc/secrets/age.key)
-plain=$(mktemp /dev/shm/XXXXXX.yaml)
+plain=$(mktemp --tmpdir=/dev/shm --suffix=.yaml)
 for secrets in /etc/secrets/app.yaml /srv/app.yaml; do
     value() { head --bytes=18 /dev/urandom | base64; }
     printf 'database: postgres://app:%s@db/app\ntoken: kb-secret-%s\npin: "4711"\nlogin: |\n    user app\n\n    password %s\n' \
