@@ -1,6 +1,7 @@
 # What the cells of diagnose-memory.ipynb share. The parameters come from the environment.
 # shellcheck shell=bash
 # shellcheck disable=SC2154
+. "$KB_HERE/service.sh"
 
 memory() { "$KB_PYTHON" "$KB_HERE/diagnose-memory/memory.py" "$@"; }
 
@@ -44,24 +45,4 @@ with_limit() {
             echo "GOMEMLIMIT=$1MiB"
             ;;
     esac
-}
-
-# start_again: the service is restarted, as the parameter says.
-start_again() {
-    if [ -n "$restart" ]; then
-        bash -c "$restart"
-    else
-        systemctl daemon-reload
-        systemctl restart "$service.service"
-    fi
-}
-
-# answers SECONDS [LIMIT]: it answers within so long, started with that limit if one is given.
-answers() {
-    local deadline=$((SECONDS + $1))
-    until curl --fail --silent --noproxy '*' --output /dev/null --max-time 5 "$pprof/cmdline" &&
-        [ "${2-$(runs_with)}" = "$(runs_with)" ]; do
-        ((SECONDS < deadline)) || return 1
-        sleep 0.3
-    done
 }
