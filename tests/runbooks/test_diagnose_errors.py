@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import io
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
 
-PLACE = Path(__file__).parents[2] / "notebooks/serving/diagnose-errors"
 # As curl, gRPC's Go client, Python's server and others have them. Which kind is told.
 SAID = {
     "curl: (6) Could not resolve host: orders": "name",
@@ -36,10 +33,8 @@ SAID = {
 
 
 @pytest.fixture
-def errors(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(PLACE))
-    monkeypatch.delitem(sys.modules, "errors", raising=False)
-    return importlib.import_module("errors")
+def errors(program: Callable[[str], ModuleType]) -> ModuleType:
+    return program("notebooks/serving/diagnose-errors/errors.py")
 
 
 @pytest.mark.parametrize("text", SAID)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import importlib
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-PLACE = Path(__file__).parents[2] / "runbooks/serving/diagnose-latency"
 # Two goroutines as Go 1.27 writes them; the first answers a request, the second waits for one.
 STACKS = """goroutine 21 [sync.Mutex.Lock, 2 minutes]:
 sync.runtime_SemacquireMutex(0xc000014104?, 0x20?, 0x1?)
@@ -34,10 +32,8 @@ net/http.(*conn).serve(0xc0, {0x1, 0x2})
 
 
 @pytest.fixture
-def latency(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(PLACE))
-    monkeypatch.delitem(sys.modules, "latency", raising=False)
-    return importlib.import_module("latency")
+def latency(program: Callable[[str], ModuleType]) -> ModuleType:
+    return program("runbooks/serving/diagnose-latency/latency.py")
 
 
 def test_stacks_are_read(latency: ModuleType) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-PLACE = Path(__file__).parents[2] / "runbooks/serving/diagnose-memory"
 # As they stand in a log; the kernel's and systemd's from Debian 13. Which cause is told.
 WORDS = {
     "kernel: Memory cgroup out of memory: Killed process 812 (orders) total-vm:1909228kB,"
@@ -30,10 +28,8 @@ WORDS = {
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(PLACE))
-    monkeypatch.delitem(sys.modules, "memory", raising=False)
-    return importlib.import_module("memory")
+def memory(program: Callable[[str], ModuleType]) -> ModuleType:
+    return program("runbooks/serving/diagnose-memory/memory.py")
 
 
 @pytest.mark.parametrize("words", WORDS)

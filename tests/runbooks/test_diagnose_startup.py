@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-PLACE = Path(__file__).parents[2] / "runbooks/serving/diagnose-startup"
-
 
 @pytest.fixture
-def startup(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(PLACE))
-    monkeypatch.delitem(sys.modules, "startup", raising=False)
-    return importlib.import_module("startup")
+def startup(program: Callable[[str], ModuleType]) -> ModuleType:
+    return program("runbooks/serving/diagnose-startup/startup.py")
 
 
 @pytest.mark.parametrize(
