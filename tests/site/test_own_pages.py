@@ -174,6 +174,17 @@ def test_the_first_result_comes_within_100_ms_on_a_slow_phone(
     assert statistics.median(times) < 100
 
 
+def test_no_page_is_wider_than_a_phone(chromium: Browser, address: str) -> None:
+    page = chromium.new_page(viewport={"width": 390, "height": 844})
+    wide = []
+    for notebook in catalog.find(ROOT):
+        page.goto(f"{address}{notebook.path.with_suffix('')}/")
+        if page.evaluate("document.documentElement.scrollWidth") > 390:
+            wide.append(str(notebook.path))
+    page.close()
+    assert wide == []
+
+
 def test_the_index_comes_in_pieces(chromium: Browser, address: str) -> None:
     page = chromium.new_page()
     sizes: list[int] = []

@@ -1,6 +1,7 @@
 # What the cells of diagnose-latency.ipynb share. The parameters come from the environment.
 # shellcheck shell=bash
 # shellcheck disable=SC2154
+# shellcheck source=SCRIPTDIR/../service.sh
 . "$KB_HERE/service.sh"
 
 latency() { "$KB_PYTHON" "$KB_HERE/diagnose-latency/latency.py" "$@"; }
