@@ -102,6 +102,10 @@ main() {
     chmod 640 old.key
     refused "a key that others can read" "$put" app.yaml old.key "$work/secrets"
     chmod 600 old.key
+    mkdir shared
+    touch shared/app.pid
+    refused "a place that others use" "$put" app.yaml old.key "$work/shared"
+    [ -e shared/app.pid ] && [ ! -e shared/token ]
     refused "a place on a disk" "$put" --check app.yaml old.key /srv/secrets
     refused "an owner who is not there" "$put" app.yaml old.key "$work/secrets" nobody-such
 }
