@@ -42,6 +42,7 @@ done
 
 export ETCDCTL_ENDPOINTS=http://127.77.0.1:2379
 timeout 120 bash -c 'until etcdctl endpoint health --cluster >/dev/null 2>&1; do sleep 0.1; done'
+etcdctl put /jobs/vision/epoch 7 >/dev/null # a job that is there
 head -c 300000 /dev/zero | tr '\0' x >/run/etcd/value
 until etcdctl alarm list 2>/dev/null | grep --quiet NOSPACE; do # one key again and again, as a job's status is written
     etcdctl put /job/status </run/etcd/value >/dev/null 2>&1 || true
