@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -123,3 +124,15 @@ def test_a_log_of_something_else_is_refused(tmp_path: Path) -> None:
     log.write_text("loss 0.7\n[1, 2]\n")
     with pytest.raises(jobstate.JobError, match=r"has no line of JSON with a step"):
         jobstate.read_log(log)
+
+
+def test_what_ends_jobstate_run_reaches_the_job() -> None:
+    """A supervisor ends what it has started: a job that saves then must be told."""
+    job = "trap 'echo saved; exit 3' TERM; echo up; while :; do sleep 0.05; done"
+    command = [sys.executable, str(PROGRAM), "run", "sh", "-c", job]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "up\n"
+        process.terminate()
+        assert process.wait(60) == 3
+        assert process.stdout.read() == "saved\n"

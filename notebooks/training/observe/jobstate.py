@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -362,15 +363,40 @@ def metrics(who: str, log: Log) -> str:
     )
 
 
-def run(command: Sequence[str]) -> int:
-    """Run a job; its exit status. Why it has ended goes to standard error."""
-    group = group_of(os.getpid())
-    before = memory_of(group)
+def passing_on(command: Sequence[str]) -> int:
+    """Run a command until it ends, whatever is sent to this process; how it ended."""
+    process: subprocess.Popen[bytes] | None = None
+    asked = False
+
+    def end(*_: object) -> None:
+        nonlocal asked
+        asked = True
+        if process:
+            process.terminate()
+
+    # Before it is started: a handler is not handed down to it, as ignoring a signal would be.
+    handlers = {signal.SIGTERM: end, signal.SIGINT: lambda *_: None}
+    earlier = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         process = subprocess.Popen(command)
+        if asked:
+            process.terminate()
+        return process.wait()
     except OSError as error:
         raise JobError(f"{command[0]} cannot be run ({error.strerror}): correct it") from None
-    status = process.wait()
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+def run(command: Sequence[str]) -> int:
+    """Run a job; its exit status. Why it has ended goes to standard error.
+
+    Who ends this means the job: SIGTERM is passed on, and a Ctrl-C the terminal gives to both.
+    """
+    group = group_of(os.getpid())
+    before = memory_of(group)
+    status = passing_on(command)
     after = memory_of(group)
     if status >= 0:
         why = f"ended with status {status}" + (": see its last words above" if status else "")
