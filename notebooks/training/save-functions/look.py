@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -20,34 +22,59 @@ DEADLINE = 120  # seconds
 
 @dataclass
 class Seen:
-    """``calls`` are what the second save did, in short. ``killed`` and ``full``: what was left of
-    the first one, when the process was killed at a write amid it, and when no write was taken any
-    more from there on. ``said`` are its last words then."""
+    """``calls`` are what the second save did, in short. What was left of the first one: when the
+    process was ``killed`` at a write amid it; when that write and all later ones were refused, as
+    on a ``full`` disk; when only the ``last`` one was. ``said`` are the last words on the full one.
+    """
 
     calls: str
     mode: str
     killed: str
     full: str
+    last: str
     said: str
 
 
-def strace(
-    name: str, place: Path, python_path: str, *options: str
-) -> tuple[str, subprocess.CompletedProcess[str]]:
-    """Save twice under strace: the calls, and what the process said."""
-    with tempfile.NamedTemporaryFile("r") as trace:
-        done = subprocess.run(
-            [
-                *("strace", "-qq", "-y", "-s", "999", "-o", trace.name, *options),
-                *(sys.executable, str(SAVE), name, str(place)),
-            ],
-            env={**os.environ, "PYTHONPATH": python_path, "PYTHONDONTWRITEBYTECODE": "1"},
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
-        return trace.read(), done
+@dataclass
+class Run:
+    """One second save: its calls, its last words, and what it left in the place of the first."""
+
+    lines: list[str]
+    said: str
+    left: str
+    mode: str
+
+
+def saver(python_path: str) -> subprocess.Popen[str]:
+    """A save.py, which forks for each line that it is told. It ends when this process does."""
+    return subprocess.Popen(
+        [sys.executable, str(SAVE)],
+        env={**os.environ, "PYTHONPATH": python_path, "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def until(process: subprocess.Popen[str], pattern: str) -> tuple[re.Match[str], str]:
+    """The line of that pattern, which the process says at last, and the one before it, if any."""
+    assert process.stdout
+    said = [""]
+    for line in process.stdout:
+        if found := re.fullmatch(pattern, line.rstrip("\n")):
+            return found, said[-1]
+        said.append(line.strip())
+    raise RuntimeError("\n".join(said))
+
+
+def wait_for(number: str, pattern: str) -> None:
+    """Until the process of that number has such a line in its status."""
+    end = time.monotonic() + DEADLINE
+    while not re.search(pattern, Path("/proc", number, "status").read_text(), re.MULTILINE):
+        assert time.monotonic() < end, f"{pattern} did not come in {DEADLINE} seconds"
+        time.sleep(0.01)
 
 
 def short(line: str, place: Path) -> str:
@@ -66,44 +93,57 @@ def short(line: str, place: Path) -> str:
     return re.sub("at2?$", "", call)
 
 
-def left(place: Path, first: str) -> str:
-    """What stands in the place of the first checkpoint, which had that digest."""
+def left(place: Path, first: str, status: int) -> tuple[str, str]:
+    """What stands in the place of the first checkpoint, which had that digest, and its mode."""
     (file,) = place.glob("last.*")
     content = file.read_bytes()
     same = hashlib.sha256(content).hexdigest() == first
-    return "whole" if same else f"lost: {len(content)} bytes of another"
+    told = "whole" if same else f"lost: {len(content)} bytes of another"
+    return told + ("" if status else ", and no error"), f"{file.stat().st_mode & 0o777:o}"
 
 
-def interrupted(name: str, python_path: str, *options: str) -> tuple[str, str]:
-    """What is left of the first, and the last words, when that is done amid the second."""
+def save(process: subprocess.Popen[str], name: str, place: Path, *options: str) -> Run:
+    """Have two checkpoints saved there, the second one under strace."""
+    assert process.stdin
+    process.stdin.write(f"{place} {name}\n")
+    process.stdin.flush()
+    begun, _ = until(process, r"(\d+) (\w{64})")
+    number, first = begun.groups()
+    wait_for(number, r"^State:\s+T")
+    with tempfile.NamedTemporaryFile("r") as trace:
+        command = ["strace", "-qq", "-y", "-s", "999", "-o", trace.name, "-p", number, *options]
+        with subprocess.Popen(command) as tracer:
+            wait_for(number, rf"^TracerPid:\s+{tracer.pid}$")
+            os.kill(int(number), signal.SIGCONT)
+            ended, said = until(process, r"ended (-?\d+)")
+        lines = trace.read().splitlines()
+    what, mode = left(place, first, int(ended[1]))
+    return Run(lines, said, what, mode)
+
+
+def look(process: subprocess.Popen[str], name: str) -> Seen:
+    """Run a function to its end, then three times more, to a write amid or at the end of it."""
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        _, done = strace(name, place, python_path, *options)
-        assert done.returncode, "it came to its end"
-        saved = re.search(r"^saved 0 (\w+)", done.stdout, re.MULTILINE)
-        assert saved, done.stderr
-        last = done.stderr.strip().splitlines() or [""]
-        return left(place, saved[1]), last[-1]
 
+        def run(what: str, *options: str) -> tuple[Path, Run]:
+            place = Path(scratch, what)
+            place.mkdir()
+            return place, save(process, name, place, *options)
 
-def look(name: str, python_path: str) -> Seen:
-    """Run a function to its end, then twice more, to the middle of the second save."""
-    with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch)
-        text, done = strace(name, place, python_path, f"--trace={','.join(CALLS)}")
-        assert not done.returncode, done.stderr
-        mode = f"{next(place.glob('last.*')).stat().st_mode & 0o777:o}"
-        lines = text.splitlines()
-        begin = next(n for n, line in enumerate(lines) if '"saving 1' in line)
-        end = next(n for n, line in enumerate(lines) if '"saved 1' in line)
-        second = [word for line in lines[begin:end] if (word := short(line, place))]
-        runs = [(word, len(list(same))) for word, same in groupby(second)]
+        place, plain = run("plain", f"--trace={','.join(CALLS)}")
+        words = [short(line, place) for line in plain.lines]
+        runs = [(word, len(list(same))) for word, same in groupby(filter(None, words))]
         calls = ", ".join(word if n == 1 else f"{word} x{n}" for word, n in runs)
-        writes = [n for n in range(begin, end) if short(lines[n], place) == "write"]
-    amid = writes[len(writes) // 2]
-    call = lines[amid].partition("(")[0]
-    when = sum(line.startswith(f"{call}(") for line in lines[: amid + 1])
-    inject = f"--inject={call}:{{}}:when={when}{{}}"
-    killed, _ = interrupted(name, python_path, inject.format("signal=KILL", ""))
-    full, said = interrupted(name, python_path, inject.format("error=ENOSPC", "+"))
-    return Seen(calls, mode, killed, full, said)
+        writes = [n for n, word in enumerate(words) if word == "write"]
+
+        def at(line: int, what: str, further: str = "") -> str:
+            """strace's option that has this come to the call of that line."""
+            call = plain.lines[line].partition("(")[0]
+            when = sum(one.startswith(f"{call}(") for one in plain.lines[: line + 1])
+            return f"--inject={call}:{what}:when={when}{further}"
+
+        amid, last = writes[(len(writes) - 1) // 2], writes[-1]
+        _, killed = run("killed", at(amid, "signal=KILL"))
+        _, full = run("full", at(amid, "error=ENOSPC", "+"))
+        _, end = run("end", at(last, "error=ENOSPC", "+"))
+    return Seen(calls, plain.mode, killed.left, full.left, end.left, full.said)

@@ -2,27 +2,33 @@
 
     from whole import whole
 
-    with whole("last.pt") as beside:
+    with whole("last.pt", check=zipfile.ZipFile) as beside:
         torch.save(model.state_dict(), beside)  # or any other function that takes a path
 
 The old file stays until the new one is on the disk. If the block ends with an exception, it stays.
+So it does if the check raises one: it is called with the new file's path. torch.save and np.save do
+not always say that the disk is full; zipfile.ZipFile and np.load see that the end is missing.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole(path: str | os.PathLike[str]) -> Iterator[str]:
+def whole(
+    path: str | os.PathLike[str], check: Callable[[str], object] | None = None
+) -> Iterator[str]:
     """Where to write to: beside the file, which it replaces once the block has ended."""
     place = Path(path).resolve()  # a link stays one: what it leads to is replaced
     beside = place.with_name(f".{place.stem}.new{place.suffix}")  # np.save adds .npy to any other
     try:
         yield str(beside)
+        if check:
+            check(str(beside))
         with beside.open("rb+") as file:
             if place.exists():
                 before = place.stat()
