@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -28,6 +29,15 @@ def gone(pid: int, within: float = 5) -> bool:
             return True
         time.sleep(0.02)
     return False
+
+
+def command_lines() -> str:
+    """The command of each process there is, its arguments ended by NUL."""
+    lines = ""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            lines += (process / "cmdline").read_text(errors="replace")
+    return lines
 
 
 @pytest.mark.parametrize(
@@ -105,6 +115,9 @@ def test_a_kernel_that_is_killed_takes_the_scripts_children_along(tmp_path: Path
     script = f"sh -c 'echo $$ >{pid}; sleep 60; echo no'"
     kernel = subprocess.Popen([sys.executable, "-c", f"from kb import bash; bash({script!r})"])
     wait_for(lambda: pid.exists() and pid.read_text().endswith("\n"))
+    session = os.getsid(int(pid.read_text()))
+    # The guard is started a moment after the script, and later on a busy machine.
+    wait_for(lambda: f"guard\0{session}\0" in command_lines())
     kernel.kill()
     kernel.wait()
     assert gone(int(pid.read_text()))
