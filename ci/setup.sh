@@ -22,7 +22,7 @@ bring() {
         if wants_debian; then ci/setup/debian-13.sh; fi
     fi
     if needs browser; then
-        ensure_curl
+        ensure_commands
         ensure_browser
     fi
     if needs ansible; then ensure_ansible; fi

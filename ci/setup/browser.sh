@@ -1,8 +1,14 @@
-# What the tests need beside Python: curl, and a browser for the site. Sourced, not run.
+# What the tests need beside Python: a few commands, and a browser for the site. Sourced, not run.
 # shellcheck shell=bash
 
-ensure_curl() {
-    command -v curl >/dev/null || apt_install "curl, for the tests of downloads" curl
+# A minimal Debian has none of these commands. g++ brings gcc and the headers of the C library.
+ensure_commands() {
+    local command
+    local -A packages=([curl]=curl [chattr]=e2fsprogs [gcc]=g++ [g++]=g++) missing=()
+    for command in "${!packages[@]}"; do
+        command -v "$command" >/dev/null || missing[${packages[$command]}]=$command
+    done
+    ((${#missing[@]} == 0)) || apt_install "${missing[*]}, for the tests" "${!missing[@]}"
 }
 
 is_debian() { (. /etc/os-release && [[ "$ID" == debian ]]); }
