@@ -22,6 +22,7 @@ SAID = {
     ' dialing: dial tcp 127.0.0.1:1: connect: connection refused"': "grpc-unavailable",
     "rpc error: code = DeadlineExceeded desc = context deadline exceeded": "grpc-deadline",
     "BrokenPipeError: [Errno 32] Broken pipe": "pipe",
+    'Get "http://127.0.0.1:8193": readLoopPeekFailLocked: %!w(<nil>)': "http2",
     "HTTP/1.1 415 Unsupported Media Type\n\n": "service-400",
     'HTTP/1.1 422 Unprocessable Entity\n\n{"detail":[]}': "service-400",
     "HTTP/1.1 429 Too Many Requests\n\n": "service-429",
