@@ -132,6 +132,20 @@ def test_runs_are_taken_over_without_a_registry_s_name(built: Project) -> None:
     assert records.read(kept, built.root).committed
 
 
+def test_a_newer_committed_record_stays(built: Project) -> None:
+    evidence.keep(built.root, ["box"])
+    [kept] = (built.root / "docs/evidence").rglob("*.ipynb")
+    newer = kept.read_text()
+    store(built, started="2026-11-21T03:04:05Z")
+    assert evidence.keep(built.root, ["box"]) == [
+        "notebooks/a/n.ipynb on box: left, the committed record is newer"
+    ]
+    assert kept.read_text() == newer
+    store(built, started="2026-11-23T03:04:05Z")
+    assert evidence.keep(built.root, ["box"]) == ["notebooks/a/n.ipynb on box: passed"]
+    assert kept.read_text() != newer
+
+
 @pytest.mark.parametrize("more", [{"dirty": True}, {"commit": None}], ids=["dirty", "no commit"])
 def test_runs_that_are_not_of_a_commit(built: Project, more: dict[str, Any], told: Told) -> None:
     store(built, **more)

@@ -38,7 +38,8 @@ class EvidenceError(Exception):
 def keep(root: Path, hosts: Iterable[str]) -> list[str]:
     """Take over what was run here on ``hosts``; returns a line for each notebook.
 
-    Records of notebooks and stages that are no more go. Raises :class:`EvidenceError` where a run
+    A committed record that is newer than the run here stays. Records of notebooks and stages that
+    are no more go. Raises :class:`EvidenceError` where a run
     is not of a committed state.
     """
     lines = []
@@ -68,9 +69,15 @@ def keep(root: Path, hosts: Iterable[str]) -> list[str]:
         if not ran:
             raise EvidenceError(f"there is no run on {host}: make run ON={host}")
         for path, runs in ran.items():
+            places = {
+                stage: root / COMMITTED / host / path.with_name(f"{path.stem}.{stage}.ipynb")
+                for stage in runs
+            }
+            if any(_is_newer(places[stage], run, root) for stage, run in runs.items()):
+                lines.append(f"{path} on {host}: left, the committed record is newer")
+                continue
             for stage, run in runs.items():
-                target = root / COMMITTED / host / path.with_name(f"{path.stem}.{stage}.ipynb")
-                write_atomically(target, _published(run.content))
+                write_atomically(places[stage], _published(run.content))
             passed = all(run.passed for run in runs.values())
             lines.append(f"{path} on {host}: {'passed' if passed else 'FAILED'}")
         _forget(root, host, books)
@@ -134,6 +141,14 @@ def _built(notebook: catalog.Notebook, host: str, stage: str) -> Run | None:
         return records.read(records.place(notebook, host, stage), notebook.root)
     except RecordError:
         return None
+
+
+def _is_newer(place: Path, run: Run, root: Path) -> bool:
+    """Whether the record in ``place`` is of a later run; one that cannot be read is of none."""
+    try:
+        return bool(records.read(place, root).metadata["started"] > run.metadata["started"])
+    except RecordError:
+        return False
 
 
 def _published(content: dict[str, Any]) -> str:
