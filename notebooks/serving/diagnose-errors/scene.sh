@@ -34,6 +34,7 @@ tell() {
 
 # servers: both ends of what goes wrong; address WAY is where one of them is.
 servers() {
+    : >"$SAID/.servers" # an earlier cell's had other addresses, and said that they are ready
     "$PLACE/answers/answers" serve >"$SAID/.servers" &
     started+=("$!")
     until_so grep --quiet ^ready "$SAID/.servers"
