@@ -6,13 +6,18 @@
 #                                    OUT/machine.txt, OUT/programs.txt, a record of each notebook
 #   .venv/bin/python -m kb.proof.evidence add --host NAME OUT/*.ipynb     here again
 #
-# Without a card `run` says so and ends well: nothing of a GPU is ever simulated.
+#   run ends with status 3 where there is no card
+#
+# There the programs are run all the same, and say it themselves; no notebook is, so there is no record.
+# Nothing of a GPU is ever simulated.
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 LIMIT=470     # seconds for all of `run`
 MOST=60       # MiB that may be carried
 PYTHON=3.12   # Ubuntu 24.04's
+NO_CARD=3     # status of `run`
+PROGRAMS=(all-cards ptx-only other-card)
 
 usage() {
     sed -n 's/^#   //p' "${BASH_SOURCE[0]}" >&2
@@ -93,15 +98,19 @@ run() {
     mkdir -p "$out"
     machine >"$out/machine.txt"
     if ! nvidia-smi --list-gpus 2>/dev/null | grep --quiet '^GPU 0'; then
-        echo "there is no NVIDIA GPU here: $out/machine.txt says what this machine is; nothing was run"
-        return 0
+        for name in "${PROGRAMS[@]}"; do
+            within "$kit/programs/$name"
+        done >"$out/programs.txt" 2>&1
+        echo "there is no NVIDIA GPU here: no notebook was run." \
+            "In $out, machine.txt says what this machine is, programs.txt what a program for CUDA says:" >&2
+        head --lines 2 "$out/programs.txt" >&2
+        return "$NO_CARD"
     fi
     local site=$out/.site
     mkdir "$site"
     tar --extract --gzip --file "$kit/site.tar.gz" --directory "$site"
     export PYTHONPATH=$site PYTHONDONTWRITEBYTECODE=1
-    local programs=(ptx-only other-card all-cards)
-    for name in "${programs[@]}"; do
+    for name in "${PROGRAMS[@]}"; do
         within "$kit/programs/$name"
         PYTHONPATH=$kit/readers:runbooks/cuda/check-host within python3 -m cuda_needs "$kit/programs/$name"
         within python3 runbooks/cuda/repair-abi/faults.py tell --command "$kit/programs/$name"
@@ -110,7 +119,7 @@ run() {
         "$out/runtime-driver-matrix.ipynb" -p runtimes "$kit/runtimes" \
         -p drivers "$(dirname "$(ldconfig -p | sed -n 's/.*libcuda\.so\.1 .*=> //p' | head -n 1)")"
     within python3 -m papermill runbooks/cuda/check-host.ipynb "$out/check-host.ipynb" -p mode plan \
-        -p pyelftools "$kit/readers" -p subjects "$(printf "$kit/programs/%s " "${programs[@]}")"
+        -p pyelftools "$kit/readers" -p subjects "$(printf "$kit/programs/%s " "${PROGRAMS[@]}")"
     rm --recursive "$site"
     echo "in $out, after $SECONDS seconds: $(find "$out" -maxdepth 1 -type f -printf '%f ')"
 }

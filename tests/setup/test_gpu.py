@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).parents[2] / "ci/evidence/gpu.sh"
-PROGRAMS = ("ptx-only", "other-card", "all-cards")
+PROGRAMS = ("all-cards", "ptx-only", "other-card")
 
 
 def call(path: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -29,15 +29,26 @@ def command(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
-def test_without_a_card_it_says_so_and_ends_well(tmp_path: Path) -> None:
+def test_without_a_card_it_says_so_and_makes_no_record(tmp_path: Path) -> None:
+    """Its status is one of its own, and the programs say it, too."""
     command(tmp_path / "bin/nvidia-smi", "echo 'NVIDIA-SMI has failed'; exit 9")
-    done = call(tmp_path / "bin", "run", tmp_path, tmp_path / "out")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("there is no NVIDIA GPU here: ")
+    for name in PROGRAMS:
+        command(tmp_path / f"kit/programs/{name}", "echo 'memory: 35, insufficient'; exit 1")
+    done = call(tmp_path / "bin", "run", tmp_path / "kit", tmp_path / "out")
+    assert (done.returncode, done.stdout) == (3, "")
+    first, *says = done.stderr.splitlines()
+    assert first.startswith("there is no NVIDIA GPU here: no notebook was run.")
+    assert says == [
+        "memory: 35, insufficient",
+        f"status 1: {tmp_path}/kit/programs/all-cards",
+    ]
     told = (tmp_path / "out/machine.txt").read_text()
     assert "NVIDIA-SMI has failed\nnvidia-smi: status 9" in told
     assert 'NAME="' in told
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["machine.txt"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "machine.txt",
+        "programs.txt",
+    ]
 
 
 def test_each_program_and_notebook_runs_whatever_became_of_the_one_before(tmp_path: Path) -> None:
