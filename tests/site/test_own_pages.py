@@ -140,6 +140,17 @@ def test_queries_that_are_in_no_notebook_find_their_page(
     assert ranks.count(1) / len(ranks) >= 0.85
 
 
+def test_what_two_pages_know_leads_to_the_one_that_cures_it(
+    browser_page: Page, address: str, own: Path
+) -> None:
+    wanted = {
+        "version GLIBC_2.38 not found": "runbooks/go/cgo-portable/",
+        "CUDA driver is a stub library": "runbooks/cuda/repair-abi/",
+    }
+    ranks = score(browser_page, address, own, [(query, {url}) for query, url in wanted.items()])
+    assert dict(zip(wanted, ranks, strict=True)) == dict.fromkeys(wanted, 1)
+
+
 # Milliseconds from a key to the first result that it brings.
 WAIT = """() => {
     const times = (window.times = []);
