@@ -87,8 +87,8 @@ class Adapter:
         group, version = served.split("/")
         port = {"port": 443, "targetPort": self._port}
         meta = {"name": f"adapter-{group.split('.')[0]}"}
-        service = {"metadata": meta, "spec": {"type": "ExternalName", "externalName": self._host}}
-        service["spec"]["ports"] = [port]
+        to = {"type": "ExternalName", "externalName": self._host, "ports": [port]}
+        service = {"metadata": meta, "spec": to}
         self._api("/api/v1/namespaces/default/services", service)
         spec = {
             "group": group,
