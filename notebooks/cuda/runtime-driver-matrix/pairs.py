@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,31 +44,30 @@ def drivers(places: list[Path]) -> dict[str, Path]:
     return dict(sorted(found.items(), key=lambda item: version(item[0])))
 
 
-def ask(runtime: Path, *places: Path) -> Said:
-    """What a runtime says with the libraries in ``places``."""
+def ask(of_runtimes: Iterable[Path], *places: Path) -> list[Said]:
+    """What each runtime says with the libraries in ``places``."""
     prefix = NO_NODES if os.geteuid() == 0 and shutil.which("setpriv") else []
     done = subprocess.run(
-        [*prefix, sys.executable, "-I", str(ASK), str(runtime)],
+        [*prefix, sys.executable, "-I", str(ASK), *map(str, of_runtimes)],
         env=os.environ | {"LD_LIBRARY_PATH": ":".join(map(str, places))},
         capture_output=True,
         text=True,
         check=False,
     )
     if done.returncode:
-        last = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
-        raise RuntimeError(f"{runtime} cannot be asked: {last}")
-    said: Said = json.loads(done.stdout)
-    return said
+        raise RuntimeError((done.stderr.strip() or f"status {done.returncode}").splitlines()[0])
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def all_pairs(
     of_runtimes: dict[str, Path], of_drivers: dict[str, Path]
 ) -> dict[tuple[str, str], Said]:
     """What each pair says, by the versions of runtime and driver."""
-    pairs = list(itertools.product(of_runtimes, of_drivers))
-    with ThreadPoolExecutor(2) as pool:
-        said = pool.map(lambda pair: ask(of_runtimes[pair[0]], of_drivers[pair[1]]), pairs)
-        return dict(zip(pairs, said, strict=True))
+    return {
+        (runtime, driver): said
+        for driver, place in of_drivers.items()
+        for runtime, said in zip(of_runtimes, ask(of_runtimes.values(), place), strict=True)
+    }
 
 
 def cuda_of(said: Said) -> Version:

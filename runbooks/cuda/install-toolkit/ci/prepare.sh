@@ -36,6 +36,14 @@ TMPDIR=$(mktemp --directory)
 pack /usr/local/bin/cuda-needs
 rm --recursive "$TMPDIR"
 
+# What the broken cases point to: a directory that is taken, and wheels of which one was changed.
+mkdir --parents /srv/taken/cuda-13.5/bin
+ln -s /usr/bin/nvcc /srv/taken/cuda-13.5/bin/nvcc
+cp --recursive --symbolic-link "$fixtures/wheels" /srv/changed
+crt=$(echo /srv/changed/nvidia_cuda_crt-*.whl)
+cp --remove-destination "$(readlink "$crt")" "$crt"
+printf x >>"$crt"
+
 mkdir /opt/app
 nvcc -arch=sm_75 -cudart shared -cudadevrt none -o /opt/app/service "$area/install-toolkit/program.cu"
 printf '{"wheels": "%s", "programs": "/opt/app/service"}\n' "$fixtures/wheels"
