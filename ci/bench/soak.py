@@ -4,9 +4,10 @@
     nice docker run --rm --volume $PWD:/kb:ro IMAGE python3 /kb/ci/bench/soak.py [--requests N]
 
 IMAGE is the one of the host debian-13 (docker images noble-runbooks/debian-13). Two models take
-turns: one that costs nothing has 20 seconds of load at a time, magika one. Each line is taken in the quiet after a part: requests so far, those that failed, the process's resident
-memory, Go's heap, and what is neither Go's nor a file's: C's. In MiB. The status is not 0 if a
-request failed, or if the last part holds a tenth more than the second.
+turns: one that costs nothing has 20 seconds of load at a time, magika one. Each line is taken in
+the quiet after a part: requests so far, those that failed, the process's resident memory, Go's
+heap, and what is neither Go's nor a file's: C's. In MiB. The status is not 0 if a request failed,
+or if the last part holds a tenth more than the second.
 """
 
 from __future__ import annotations

@@ -1,0 +1,3 @@
+module noble-runbooks/called
+
+go 1.26.0
