@@ -17,7 +17,7 @@ revert() {
     git push --quiet
 }
 image() {
-    kubectl --namespace="$1" get deployment/inferd --output=jsonpath='{.spec.template.spec.containers[0].image}'
+    kubectl --namespace="$1" get deployment/inferd --output=jsonpath='{.spec.template.spec.containers[0].image}{"\n"}'
 }
 applied() {
     kubectl --namespace=flux-system wait "kustomization/$1" --timeout=120s \
