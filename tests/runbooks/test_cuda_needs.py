@@ -296,6 +296,25 @@ def test_an_image_by_any_name(
     assert "gate" in rules
 
 
+@pytest.mark.parametrize("name", ["libcuda.so", "libnvidia-ml.so"])
+def test_a_stub_breaks_whoever_loads_it(tell: Callable[..., Any], name: str) -> None:
+    place = ROOT / "build/fixtures/cuda-stub"
+    subprocess.run([ROOT / "ci/fixtures/cuda-stub", place], check=True)
+    stub = place / "stubs" / name
+    status, told, _ = tell("--driver", "580", stub)
+    assert status == 1
+    assert told["subjects"][0]["first"]["rule"] == "stub"
+    code = f"import ctypes; ctypes.CDLL({str(stub)!r}); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        _, told, _ = tell("--driver", "580", process.pid)
+        process.kill()
+    assert "stub" in [finding["rule"] for finding in told["subjects"][0]["findings"]]
+
+
 def test_a_process_says_what_it_has_loaded_and_what_was_replaced(
     tell: Callable[..., Any], tools: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from cuda_needs.rules import Code, Version, dotted
 from cuda_needs.subjects import RUNTIME, Subject, has_library
 
 DRIVER = "libcuda.so.1"
+STUBS = {DRIVER: "error 34", "libnvidia-ml.so.1": "error 9"}  # what who calls it is told
 # Which wheel or package brings a library that is asked for by this name.
 BROUGHT_BY = {
     "libcuda": "the driver: on a host install it, in a container mount it (--gpus, CDI)",
@@ -55,6 +56,7 @@ class Judge:
     def findings(self) -> list[Finding]:
         """All of them, what breaks first at the top."""
         self._linked()
+        self._stubs()
         wants_cuda = self.wants_cuda()
         if wants_cuda:
             # The runtime compares versions before it looks for a card.
@@ -169,6 +171,26 @@ class Judge:
             )
 
     # --- what the driver says ---
+
+    def _stubs(self) -> None:
+        """Those that are what is asked about, or that a process runs with."""
+        subject = self.subject
+        runs = subject.kind == "process"
+        if subject.kind != "library" and not runs:
+            return
+        for path, file in subject.files.items():
+            if file.soname in STUBS and "stubs" in PurePosixPath(path).parts:
+                self._say(
+                    "breaks",
+                    "stub",
+                    f"{path} is the stub that programs are linked with, and no driver"
+                    f" ({STUBS[file.soname]})",
+                    "take its directory out of the loader's path (ld.so.conf.d, LD_LIBRARY_PATH),"
+                    " and start the process again"
+                    if runs
+                    else "link with it, and let nothing load it: keep its directory out of"
+                    " ld.so.conf.d and LD_LIBRARY_PATH",
+                )
 
     def _library(self) -> None:
         host = self.host
