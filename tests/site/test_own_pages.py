@@ -151,12 +151,20 @@ def test_what_two_pages_know_leads_to_the_one_that_cures_it(
     assert dict(zip(wanted, ranks, strict=True)) == dict.fromkeys(wanted, 1)
 
 
-# Milliseconds from a key to the first result that it brings.
-WAIT = """() => {
+# Milliseconds from a key to the first result that it brings, or to its copy beside the box.
+WAIT = """(searching) => {
     const times = (window.times = []);
-    const list = document.querySelector(".kb-found");
+    let list = document.querySelector(".kb-found");
     let begun;
-    const box = document.querySelector("input.md-search__input");
+    let box = document.querySelector("input.md-search__input");
+    if (!searching) {
+        box = document.createElement("input");
+        list = document.createElement("ol");
+        document.querySelector("article").prepend(box, list);
+        const copy = () => (list.innerHTML = "<li>" + box.value);
+        box.addEventListener("input", () => setTimeout(copy));
+        box.focus();
+    }
     box.addEventListener("input", () => (begun = performance.now()), true);
     new MutationObserver(() => {
         if (begun && list.childElementCount) times.push(performance.now() - begun);
@@ -173,7 +181,12 @@ def test_the_first_result_comes_within_100_ms_on_a_slow_phone(
     context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
     page.goto(address)
     page.wait_for_load_state("networkidle")
-    page.evaluate(WAIT)
+    page.evaluate(WAIT, False)
+    page.keyboard.type("install go on ubuntu", delay=250)
+    copied = statistics.median(page.evaluate("window.times"))
+    if copied > 50:
+        pytest.skip(f"a box that only copies a key takes {copied:.0f} ms on this machine")
+    page.evaluate(WAIT, True)
     page.locator(".kb-ask input").click()
     page.wait_for_load_state("networkidle")
     page.keyboard.type("install go on ubuntu", delay=250)
