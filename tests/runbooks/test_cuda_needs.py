@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -296,6 +297,19 @@ def test_an_image_by_any_name(
     assert "gate" in rules
 
 
+@contextmanager
+def has_loaded(library: Path) -> Iterator[int]:
+    """The number of a process that has."""
+    code = f"import ctypes; ctypes.CDLL({str(library)!r}); print(flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process.pid
+        process.kill()
+
+
 @pytest.mark.parametrize("name", ["libcuda.so", "libnvidia-ml.so"])
 def test_a_stub_breaks_whoever_loads_it(tell: Callable[..., Any], name: str) -> None:
     place = ROOT / "build/fixtures/cuda-stub"
@@ -304,14 +318,8 @@ def test_a_stub_breaks_whoever_loads_it(tell: Callable[..., Any], name: str) -> 
     status, told, _ = tell("--driver", "580", stub)
     assert status == 1
     assert told["subjects"][0]["first"]["rule"] == "stub"
-    code = f"import ctypes; ctypes.CDLL({str(stub)!r}); print(flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout
-        process.stdout.readline()
-        _, told, _ = tell("--driver", "580", process.pid)
-        process.kill()
+    with has_loaded(stub) as number:
+        _, told, _ = tell("--driver", "580", number)
     assert "stub" in [finding["rule"] for finding in told["subjects"][0]["findings"]]
 
 
@@ -319,17 +327,11 @@ def test_a_process_says_what_it_has_loaded_and_what_was_replaced(
     tell: Callable[..., Any], tools: Path, tmp_path: Path
 ) -> None:
     library = shutil.copy(tools / "toolkit/lib/libcudart.so.13", tmp_path / "libcudart.so.13")
-    code = f"import ctypes; ctypes.CDLL({str(library)!r}); print(flush=True); input()"
-    with subprocess.Popen(
-        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdout
-        process.stdout.readline()
-        _, told, _ = tell("--driver", "580", process.pid)
+    with has_loaded(Path(library)) as number:
+        _, told, _ = tell("--driver", "580", number)
         assert told["subjects"][0]["runtimes"] == {"libcudart.so.13": "13"}
         Path(library).unlink()
-        _, told, _ = tell("--driver", "580", process.pid)
-        process.kill()
+        _, told, _ = tell("--driver", "580", number)
     assert "replaced" in [finding["rule"] for finding in told["subjects"][0]["findings"]]
 
 
