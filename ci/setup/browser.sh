@@ -4,7 +4,7 @@
 # A minimal Debian has none of these commands. g++ brings gcc and the headers of the C library.
 ensure_commands() {
     local command
-    local -A packages=([curl]=curl [chattr]=e2fsprogs [gcc]=g++ [g++]=g++) missing=()
+    local -A packages=([curl]=curl [chattr]=e2fsprogs [gcc]=g++ [g++]=g++ [xz]=xz-utils) missing=()
     for command in "${!packages[@]}"; do
         command -v "$command" >/dev/null || missing[${packages[$command]}]=$command
     done
