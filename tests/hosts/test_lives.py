@@ -287,6 +287,9 @@ def test_a_recorded_verdict_changed_by_hand(copied: Project) -> None:
 
 def test_a_budget_of_nothing_lets_what_passed_stand(copied: Project) -> None:
     before = times(copied)
+    # They could be begun within two seconds, and would not end within them.
+    said = run(copied, "--max-age", "0", "--budget", "2s", *items(*GOOD))
+    assert "2 of 2 notebooks stand on earlier runs" in said["out"]
     said = run(copied, "--max-age", "0", "--budget", "0m", *items(*GOOD))
     assert said["status"] == 0, said["out"]
     assert "again:stands rollback:stands killed:stands broken:stands" in said["out"]

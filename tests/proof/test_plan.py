@@ -97,14 +97,16 @@ def test_everything_may_be_asked_for(ran: Project) -> None:
 def test_a_committed_record_does_not_stand_in_for_what_changed(ran: Project) -> None:
     assert decided(ran, changed_since="HEAD").reason == "fresh"
     book(ran, "2")
+    assert decided(ran, changed_since="HEAD").reason == "changed"
     run(ran)  # its author has run it, too; CI does it again
     assert decided(ran).reason == "fresh"
-    assert decided(ran, changed_since="HEAD").reason == "changed"
+    found = decided(ran, changed_since="HEAD")
+    assert (found.reason, found.must) == ("differs", False)
     git(ran.root, "commit", "--all", "-m", "y")
     assert decided(ran, changed_since="HEAD").reason == "fresh"
     ran.write("notebooks/a/x/new.sh", "true\n")
     run(ran)
-    assert decided(ran, changed_since="HEAD").reason == "changed"
+    assert decided(ran, changed_since="HEAD").reason == "differs"
 
 
 def test_an_edit_of_prose_is_no_change(ran: Project) -> None:
@@ -149,13 +151,15 @@ def test_what_goes_first() -> None:
         plan.Decision("stale", 5, 10),
         plan.Decision("stale", 5, 99),
         plan.Decision("failed", 5, 1),
+        plan.Decision("differs", 5, 2),
+        plan.Decision("differs", 7, 1),
         plan.Decision("changed", 5),
         plan.Decision("never run", 60),
     ]
     order = [(d.reason, d.age) for d in sorted(made, key=plan.urgency)]
     assert order == [
-        ("never run", 0.0), ("changed", 0.0), ("failed", 1), ("stale", 99), ("stale", 10),
-        ("sample", 10),
+        ("never run", 0.0), ("changed", 0.0), ("differs", 1), ("differs", 2), ("failed", 1),
+        ("stale", 99), ("stale", 10), ("sample", 10),
     ]  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""`.ci/run`: which notebooks it asks for."""
+"""`.ci/run`: which notebooks it asks for, and in what time."""
 
 import os
 import re
@@ -32,31 +32,37 @@ def git(there: Path, *arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def asked_for(clone: Path, passed: str, **environment: str) -> str:
-    """The revision that notebooks are compared with."""
+def asked_for(clone: Path, passed: str, **environment: str) -> tuple[str, int]:
+    """The revision that notebooks are compared with, and the minutes that they have."""
     (clone / ".ci/passed").write_text(f"# Said here.\n{passed} 2026-11-28 60 s\n")
     env = {**os.environ, "PATH": f"{clone.parent}:{os.environ['PATH']}", **environment}
     ran = subprocess.run(
         [clone / ".ci/run"], env=env, check=True, capture_output=True, text=True
     ).stdout
-    found = re.search(r"made site SERVE=0 ARGS=--changed-since (\S+) --budget 40m", ran)
+    found = re.search(r"made site SERVE=0 ARGS=--changed-since (\S+) --budget (\d+)m", ran)
     assert found, ran
-    return found[1]
+    return found[1], int(found[2])
 
 
 def test_what_ci_has_seen_pass_need_not_pass_again(clone: Path) -> None:
     head = git(clone, "rev-parse", "HEAD")
-    assert asked_for(clone, head) == head
-    assert asked_for(clone, head, CHANGED_SINCE="v1") == "v1"
+    assert asked_for(clone, head)[0] == head
+    assert asked_for(clone, head, CHANGED_SINCE="v1")[0] == "v1"
+
+
+@pytest.mark.parametrize(("gone", "left"), [(0, 60), (1500, 35), (5000, 10)])
+def test_notebooks_have_what_the_tests_left_of_an_hour(clone: Path, gone: int, left: int) -> None:
+    # Bash counts on from what the environment says.
+    assert asked_for(clone, git(clone, "rev-parse", "HEAD"), SECONDS=str(gone))[1] == left
 
 
 def test_a_history_without_the_commit_that_passed(clone: Path) -> None:
     head = git(clone, "rev-parse", "HEAD")
     git(clone, "commit", "--quiet", "--amend", "-m", "another")
-    assert asked_for(clone, head) == "yesterday"
-    assert asked_for(clone, "0" * 40) == "yesterday"
+    assert asked_for(clone, head)[0] == "yesterday"
+    assert asked_for(clone, "0" * 40)[0] == "yesterday"
     shutil.rmtree(clone / ".git")
-    assert asked_for(clone, head) == "yesterday"
+    assert asked_for(clone, head)[0] == "yesterday"
 
 
 def test_the_commit_that_passed_is_of_this_history() -> None:

@@ -22,7 +22,8 @@ from kb.runtime.record import code_hash
 REASONS = {
     "asked for": "everything was asked for",
     "never run": "a stage has no record",
-    "changed": "the notebook, its files or its claims have changed",
+    "changed": "the notebook, its files or its claims have changed since it ran",
+    "differs": "it differs from --changed-since, though its run is of what is there",
     "failed": "its newest run failed",
     "stale": "what executes it, or its host, has changed",
     "old": "its run is older than --max-age",
@@ -71,7 +72,7 @@ def make(
     Args:
         limit: the age from which a run is repeated though nothing changed.
         rerun: repeat everything.
-        changed_since: a revision; a notebook that differs from it has changed, whatever its record
+        changed_since: a revision; a notebook that differs from it is repeated, whatever its record
             says. None: records alone tell.
         sampled: also repeat a tenth of what is fresh.
     """
@@ -99,10 +100,11 @@ def name(notebook: Notebook, host: Host) -> str:
 
 
 def urgency(decision: Decision) -> tuple[int, float]:
-    """To sort by: what has to run first, in it the longest; then by reason, in it the oldest."""
+    """To sort by: what has to run first, then by reason; in these the longest, or the oldest."""
     if decision.must:
         return 0, -decision.seconds
-    return list(REASONS).index(decision.reason), -decision.age
+    first = decision.seconds if decision.reason == "differs" else decision.age
+    return list(REASONS).index(decision.reason), -first
 
 
 def held_to(notebook: Notebook, known: Mapping[str, Claim], host: Host) -> list[tuple[str, ...]]:
@@ -137,9 +139,9 @@ def _decide(
     holds = {
         "asked for": rerun,
         "never run": len(there) < len(runs),
-        "changed": differs
-        or any(run.is_stale(notebook) for run in there.values())
+        "changed": any(run.is_stale(notebook) for run in there.values())
         or (judged and judged.metadata.get("held_to") != _plain(held_to(notebook, known, host))),
+        "differs": differs,
         "failed": not all(run.passed for run in there.values()),
         "stale": any(run.metadata.get("key") != keys[stage] for stage, run in there.items()),
         "old": any(run.age >= limit for run in there.values()),

@@ -64,9 +64,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--budget",
         metavar="TIME",
-        help="after this time (40m, 1h) begin nothing more but what has changed or never run:"
-        " what failed goes first, then what is stale, what is oldest, and a random tenth of the"
-        " rest; what is not begun stands on its record",
+        help="within this time (40m, 1h) run what differs from --changed-since, what failed, what"
+        " is stale, what is oldest, and a random tenth of the rest; nothing begins that took longer"
+        " the last time than is left, and it stands on its record; what has no record of what is"
+        " there has no limit",
     )
     group.addoption(
         "--shard",
@@ -353,10 +354,11 @@ class RunContext:
         decision = self.plan.get(life, plan.Decision("never run"))
         if before is None or decision.reason in ("asked for", "changed"):
             return ""
-        if decision.reason != "sample" and before.is_fresh(key, self.limit):
+        if decision.reason not in ("differs", "sample") and before.is_fresh(key, self.limit):
             return "fresh"
         if life not in self._begins:  # a life that was begun in time is finished
-            late = self.budget is not None and time.time() - self.begun > self.budget
+            ends = time.time() - self.begun + decision.seconds
+            late = self.budget is not None and ends > self.budget
             self._begins[life] = decision.must or not late
         return "" if self._begins[life] else "stands"
 
