@@ -86,6 +86,54 @@ def test_a_checkpoint_cut_at_any_byte_is_refused(checkpoint: Path) -> None:
         module.save(archive, store, 3)
 
 
+SIMPLE, RECORD = "'<f4'", "[('step', '<i8'), ('name', '<U3'), ('w', '<f4', (2, 3))]"
+
+
+@pytest.mark.parametrize(
+    ("version", "descr", "shape", "size"),
+    [
+        (1, SIMPLE, "(4, 5)", 80),
+        (1, SIMPLE, "()", 4),
+        (2, RECORD, "(2,)", 2 * (8 + 12 + 24)),
+        (3, "'<M8[ns]'", "(6,)", 48),
+    ],
+)
+def test_a_numpy_file_cut_at_any_byte_is_refused(
+    tmp_path: Path, version: int, descr: str, shape: str, size: int
+) -> None:
+    module = imported()
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    width = 2 if version == 1 else 4
+    head = b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(width, "little") + text
+    place, store = tmp_path / "last.npy", tmp_path / "kept"
+    one = head + b"\1" * size
+    for length in range(1, len(one)):
+        place.write_bytes(one[:length])
+        if length < len(b"\x93NUMPY"):  # what begins so may be anything
+            continue
+        with pytest.raises(module.KeepError, match="is not whole"):
+            module.save(place, store, 3)
+    assert not list(store.iterdir())
+    for whole in (one, one + one, one + b"of its own"):
+        place.write_bytes(whole)
+        assert module.save(place, store, 3).startswith("kept: ")
+    place.write_bytes(one + one[:-1])
+    with pytest.raises(module.KeepError, match=f"it has {2 * len(one) - 1} of {2 * len(one)}"):
+        module.save(place, store, 3)
+
+
+def test_a_numpy_file_of_objects_or_of_no_header(tmp_path: Path) -> None:
+    module = imported()
+    place, store = tmp_path / "last.npy", tmp_path / "kept"
+    text = b"{'descr': '|O', 'fortran_order': False, 'shape': (3,), }"
+    place.write_bytes(b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text + b"a pickle")
+    assert module.save(place, store, 3).startswith("kept: ")
+    for wrong in (b"{'descr': ", b"[]", b"{'descr': 4, 'shape': ()}", b"{'descr': '<f4'}"):
+        place.write_bytes(b"\x93NUMPY\1\0" + len(wrong).to_bytes(2, "little") + wrong + bytes(99))
+        with pytest.raises(module.KeepError, match="its header is none"):
+            module.save(place, store, 3)
+
+
 def test_a_directory_is_a_checkpoint_too(tmp_path: Path) -> None:
     place = tmp_path / "step-10"
     (place / "optimizer").mkdir(parents=True)

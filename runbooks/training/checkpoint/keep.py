@@ -20,11 +20,13 @@ STORE/000007/ holds the checkpoint under its own name, and SHA256SUMS for sha256
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import errno
 import fcntl
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -40,6 +42,8 @@ GENERATION = re.compile(r"\d{6,}")
 BEGUN, AGED = ".new-", ".old-"  # what a kill may leave; the next save removes it
 CHUNK = 1 << 20
 LONGEST = 100 << 20  # bytes of a safetensors header, by its own rule
+NUMPY = b"\x93NUMPY"  # what an array that np.save has written begins with
+SIMPLE = re.compile(r"[<>|=]?([a-zA-Z])(\d+)(\[.+\])?")  # numpy's word for a type, such as <f4
 
 
 class KeepError(Exception):
@@ -80,6 +84,8 @@ def must_be_whole(path: Path, source: Path) -> None:
     why = ""
     if path.suffix == ".safetensors":
         why = wrong_tensors(path, size)
+    elif head.startswith(NUMPY):
+        why = wrong_arrays(path, size)
     elif head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):  # as of torch.save
         why = "it has no central directory, which a zip archive ends with"
     if why:
@@ -102,6 +108,50 @@ def wrong_tensors(path: Path, size: int) -> str:
             return "its header is none"
     said = 8 + length + max(ends, default=0)
     return "" if said == size else f"it has {size} of {said} bytes"
+
+
+def wrong_arrays(path: Path, size: int) -> str:
+    """Why what np.save has written, one array or several, cannot be loaded; "" if nothing does.
+
+    What a program of its own has put behind the arrays is not looked at.
+    """
+    at = 0
+    with path.open("rb") as file:
+        while (head := file.read(8)).startswith(NUMPY):
+            width = 2 if head[6:7] == b"\1" else 4
+            length = file.read(width)
+            if len(head) < 8 or len(length) < width:
+                return "its header's length is missing"
+            text = file.read(min(int.from_bytes(length, "little"), LONGEST))
+            if len(text) < int.from_bytes(length, "little"):
+                return "its header is longer than the file"
+            try:
+                said = ast.literal_eval(text.decode("latin-1" if width == 2 else "utf-8"))
+                each = item_size(said["descr"])
+                there = at + 8 + width + len(text) + each * math.prod(said["shape"])
+            except (SyntaxError, ValueError, TypeError, KeyError, IndexError, MemoryError):
+                return "its header is none"
+            if each == 0:  # objects, or a type that is not known here: only numpy knows
+                return ""
+            if there > size:
+                return f"it has {size} of {there} bytes"
+            at = file.seek(there)
+    return ""
+
+
+def item_size(said: object) -> int:
+    """How many bytes a numpy header's type has; 0 for what it does not tell."""
+    if isinstance(said, str):
+        found = SIMPLE.fullmatch(said)
+        if found is None or found[1] == "O":
+            return 0
+        return int(found[2]) * (4 if found[1] == "U" else 1)
+    if isinstance(said, tuple):  # a type, and the shape of an array of it
+        return item_size(said[0]) * math.prod(said[1])
+    if not isinstance(said, list):
+        raise TypeError(said)
+    sizes = [item_size(field[1]) * math.prod(field[2] if field[2:] else ()) for field in said]
+    return sum(sizes) if all(sizes) else 0
 
 
 def copied(source: Path, into: Path) -> str:
