@@ -302,6 +302,34 @@ def test_a_budget_of_nothing_lets_what_passed_stand(copied: Project) -> None:
     assert "run:ok flip:ok  passed" in said["out"]  # what has changed is run, whatever it takes
 
 
+def test_what_takes_minutes_to_make_is_made_first_where_a_budget_has_the_time(
+    copied: Project,
+) -> None:
+    book = "notebooks/lives/wants.ipynb"
+    making = "making ci/fixtures/slow, which takes about 20 min"
+    made = copied.root / "build/fixtures/slow"
+    for shared in ("ci/fixtures", "ci/fixtures.toml"):
+        (copied.root / shared).unlink()  # the repository's own
+    copied.write("ci/fixtures/slow", '#!/bin/sh\nmkdir -p "$1"\n')
+    (copied.root / "ci/fixtures/slow").chmod(0o755)
+    copied.write("ci/fixtures.toml", "slow = 1200\n")
+    look = code("look", "%%observe x\nls /srv/fixtures/slow")
+    nothing = 'x: str = ""  # nothing'
+    copied.add(book, notebook(look, parameters=nothing, fixtures=["slow"]))
+    said = run(copied, "--budget", "1m", book)  # it has no record: it must run
+    assert "run:ok  passed" in said["out"], said["out"]
+    assert said["err"].index(making) < said["err"].index("starting the host")
+
+    made.rmdir()
+    said = run(copied, "--max-age", "0", "--budget", "20m", book)
+    assert "run:stands" in said["out"]
+    assert making not in said["err"]
+    assert not made.exists()
+    said = run(copied, "--max-age", "0", "--budget", "41m", book)
+    assert making in said["err"]
+    assert "run:ok  passed" in said["out"]
+
+
 def test_shards_run_everything_once(copied: Project) -> None:
     ran: list[str] = []
     for shard in ("1/2", "2/2"):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kb.proof import catalog, claims, hosts, plan, records, stages
+from kb.proof import catalog, claims, fixtures, hosts, plan, records, stages, tables
 
 if TYPE_CHECKING:  # papermill takes a while to load, and fresh runs need none
     from kb.proof.life import Life
@@ -124,11 +124,14 @@ def pytest_configure(config: pytest.Config) -> None:
             context.decide(notebooks, config.option.changed_since, config.option.shard)
             if not config.option.collectonly:
                 context.ready_hosts()
+                if not config.option.keyword:  # then each of the few makes its own
+                    context.ready_fixtures(notebooks)
     except (
         hosts.HostError,
         claims.ClaimsError,
         catalog.CatalogError,
         plan.PlanError,
+        tables.TableError,
     ) as error:
         raise pytest.UsageError(str(error)) from None
     config.stash[CONTEXT] = context
@@ -267,6 +270,7 @@ class RunContext:
         self.plan: plan.Plan = {}
         self.mine: set[str] | None = None  # the lives of this machine's shard; None: all
         self.unusable: dict[str, str] = {}
+        self.slow = fixtures.slow(self.root)
         self.begun = time.time()
         self._begins: dict[str, bool] = {}
         self._life: Life | None = None
@@ -329,6 +333,26 @@ class RunContext:
                 except hosts.HostError as error:
                     self.unusable[host.name] = str(error)
 
+    def ready_fixtures(self, notebooks: list[catalog.Notebook]) -> None:
+        """Within a budget, make what takes minutes before anything runs: in half of it at most."""
+        if self.budget is None:
+            return
+        due = [
+            (decision, notebook)
+            for host in self.hosts
+            for notebook in notebooks
+            if (life := plan.name(notebook, host)) in self.plan
+            and (self.mine is None or life in self.mine)
+            and (decision := self.plan[life]).reason != "fresh"
+        ]
+        for decision, notebook in sorted(due, key=lambda pair: plan.urgency(pair[0])):
+            missing = fixtures.missing(notebook, self.slow)
+            ready = time.time() - self.begun + sum(missing.values())
+            if decision.must or ready <= self.budget / 2:
+                for name, seconds in missing.items():
+                    tell(f"making ci/fixtures/{name}, which takes about {seconds / 60:.0f} min\n")
+                    fixtures.make(self.root, name)
+
     def leaves_to_another(self, host: hosts.Host, notebook: catalog.Notebook) -> bool:
         """A virtual machine is slow: it takes what no container here can run."""
         return hosts.cheaper(
@@ -357,7 +381,8 @@ class RunContext:
         if decision.reason not in ("differs", "sample") and before.is_fresh(key, self.limit):
             return "fresh"
         if life not in self._begins:  # a life that was begun in time is finished
-            ends = time.time() - self.begun + decision.seconds
+            making = sum(fixtures.missing(item.notebook, self.slow).values())
+            ends = time.time() - self.begun + making + decision.seconds
             late = self.budget is not None and ends > self.budget
             self._begins[life] = decision.must or not late
         return "" if self._begins[life] else "stands"

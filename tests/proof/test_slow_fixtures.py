@@ -1,0 +1,52 @@
+"""ci/fixtures.toml: which fixtures take minutes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from golden import Told
+from kb.proof import catalog, fixtures
+from kb.proof.tables import TableError
+from project import ROOT, Project, notebook
+
+BOOK = "notebooks/a/x.ipynb"
+
+
+def write(project: Project, table: str) -> None:
+    for name in ("one", "two"):
+        project.write(f"ci/fixtures/{name}", "#!/bin/sh\nmkdir $1\n")
+        (project.root / "ci/fixtures" / name).chmod(0o755)
+    project.write("ci/fixtures.toml", table)
+
+
+def test_the_repositorys_own() -> None:
+    assert fixtures.slow(ROOT)["control-plane"] > 60
+
+
+def test_a_project_without_the_table(project: Project) -> None:
+    assert fixtures.slow(project.root) == {}
+
+
+def test_what_has_to_be_made(project: Project) -> None:
+    write(project, "one = 300\n")
+    project.add(BOOK, notebook(fixtures=["one", "two"]))
+    book = catalog.read(project.root, Path(BOOK))
+    slow = fixtures.slow(project.root)
+    assert fixtures.missing(book, slow) == {"one": 300.0}
+    fixtures.make(project.root, "one")
+    assert fixtures.missing(book, slow) == {}
+
+
+MISTAKES = {
+    "not TOML": "one 300\n",
+    "no such fixture": "on = 300\n",
+    "a time in words": 'one = "5m"\n',
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistaken_slow_fixture(project: Project, what: str, told: Told) -> None:
+    write(project, MISTAKES[what])
+    with told.raises(TableError):
+        fixtures.slow(project.root)
