@@ -8,7 +8,8 @@
 #
 #   run ends with status 3 where there is no card
 #
-# There the programs are run all the same, and say it themselves; no notebook is, so there is no record.
+# There the programs are run all the same, and say it themselves; no notebook is, so there is no record, and
+# those that would be are named. The one about systemd's sandbox needs root, and systemd as process 1.
 # Nothing of a GPU is ever simulated.
 set -Eeuo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -17,7 +18,9 @@ LIMIT=470     # seconds for all of `run`
 MOST=60       # MiB that may be carried
 PYTHON=3.12   # Ubuntu 24.04's
 NO_CARD=3     # status of `run`
+STAGE=${STAGE:-/srv} # where every unit of systemd looks
 PROGRAMS=(all-cards ptx-only other-card)
+NOTEBOOKS=(notebooks/cuda/runtime-driver-matrix runbooks/cuda/check-host notebooks/systemd/cuda-in-a-sandbox)
 
 usage() {
     sed -n 's/^#   //p' "${BASH_SOURCE[0]}" >&2
@@ -34,6 +37,8 @@ pack() {
     cp -r "$fixtures/cuda-tools/readers/." "$kit/readers/"
     newest_runtimes "$fixtures/cuda-runtimes/runtimes" "$kit/runtimes"
     compile "$fixtures/cuda-tools/toolkit" "$kit/programs"
+    ci/fixtures/strace "$fixtures/strace"
+    cp --recursive --no-dereference "$fixtures/strace/strace" "$kit/"
     . ci/setup/lib.sh
     . ci/setup/python.sh
     find_uv
@@ -93,6 +98,44 @@ machine() {
     nvcc --version 2>/dev/null || echo "no nvcc"
 }
 
+# Why a notebook that needs more than a card is not for this machine; nothing if it is.
+lacks() {
+    [ "$1" = notebooks/systemd/cuda-in-a-sandbox ] || return 0
+    [ "$(id --user)" = 0 ] || { echo "it needs root"; return; }
+    systemctl show --property=Version >/dev/null 2>&1 || echo "it needs systemd, which does not answer"
+}
+
+# What the notebooks are given here, one by one, and how each is started.
+notebook() {
+    local name=$1 kit=$2 out=$3 why library
+    why=$(lacks "$name")
+    [ -z "$why" ] || { echo "not run here, $why: $name"; return; }
+    library=$(ldconfig -p | sed -n 's/.*libcuda\.so\.1 .*=> //p' | head --lines=1)
+    case $name in
+        */runtime-driver-matrix) papermill_on "$name" "$out" -p runtimes "$kit/runtimes" -p drivers "$(dirname "$library")" ;;
+        */check-host) papermill_on "$name" "$out" -p mode plan \
+            -p pyelftools "$kit/readers" -p subjects "$(printf "$kit/programs/%s " "${PROGRAMS[@]}")" ;;
+        */cuda-in-a-sandbox) sandboxed "$name" "$kit" "$out" -p libcuda "$library" ;;
+    esac
+}
+
+papermill_on() {
+    within python3 -m papermill "$1.ipynb" "$2/${1##*/}.ipynb" "${@:3}"
+}
+
+# Units of this notebook have a /tmp and homes of their own: what runs in them stands where they look.
+sandboxed() (
+    name=$1 kit=$2 out=$3
+    here=$(mktemp --directory "$STAGE/gpu-evidence.XXXXXX")
+    trap 'rm --recursive "$here"' EXIT
+    chmod 755 "$here"
+    mkdir -p "$here/${name%/*}"
+    cp --recursive "$name" "$name.ipynb" "$here/${name%/*}/"
+    cp --recursive --no-dereference "$kit/strace" "$here/"
+    cd "$here"
+    PATH=$PATH:$here/strace papermill_on "$name" "$out" "${@:4}"
+)
+
 run() {
     local kit=$1 out=$2 name
     mkdir -p "$out"
@@ -104,6 +147,10 @@ run() {
         echo "there is no NVIDIA GPU here: no notebook was run." \
             "In $out, machine.txt says what this machine is, programs.txt what a program for CUDA says:" >&2
         head --lines 2 "$out/programs.txt" >&2
+        echo "with a card, these are run:" >&2
+        for name in "${NOTEBOOKS[@]}"; do
+            echo "  $name$(lacks "$name" | sed 's/^/, but not here: /')" >&2
+        done
         return "$NO_CARD"
     fi
     local site=$out/.site
@@ -115,11 +162,9 @@ run() {
         PYTHONPATH=$kit/readers:runbooks/cuda/check-host within python3 -m cuda_needs "$kit/programs/$name"
         within python3 runbooks/cuda/repair-abi/faults.py tell --command "$kit/programs/$name"
     done >"$out/programs.txt" 2>&1
-    within python3 -m papermill notebooks/cuda/runtime-driver-matrix.ipynb \
-        "$out/runtime-driver-matrix.ipynb" -p runtimes "$kit/runtimes" \
-        -p drivers "$(dirname "$(ldconfig -p | sed -n 's/.*libcuda\.so\.1 .*=> //p' | head -n 1)")"
-    within python3 -m papermill runbooks/cuda/check-host.ipynb "$out/check-host.ipynb" -p mode plan \
-        -p pyelftools "$kit/readers" -p subjects "$(printf "$kit/programs/%s " "${PROGRAMS[@]}")"
+    for name in "${NOTEBOOKS[@]}"; do
+        notebook "$name" "$kit" "$out"
+    done
     rm --recursive "$site"
     echo "in $out, after $SECONDS seconds: $(find "$out" -maxdepth 1 -type f -printf '%f ')"
 }
