@@ -135,9 +135,12 @@ def answer_comes_first(notebook: Notebook) -> Iterator[str]:
         return
     text = source(cell)
     if notebook.kind == "runbooks":
-        for part in ("**You see**", "**Do**", "```bash\n", "**It worked if**"):
+        for part in ("**You see**", "**Do**", "```bash\n", "**It worked if**", "**To go back**"):
             if part not in text:
-                yield f"`## What to do` lacks {part.strip()}: say symptom, cure to copy, proof"
+                yield (
+                    f"`## What to do` lacks {part.strip()}: say symptom, cure to copy, proof, and"
+                    " the way back"
+                )
         return
     points = re.findall(r"(?m)^- ", text)
     if not 1 <= len(points) <= 3:

@@ -16,8 +16,8 @@ const EMPTY = new Set(
     " or so that the their there this to was we what when where which why will with you 怎么 如何 什么 为何").split(" "),
 );
 const ENDING = /(?:ing|ed|es|s)$/;
-const LONGEST = 600; // characters of a query: what is pasted beyond that is a log, not a message
-const MOST = 48; // words of a query
+const LONGEST = 600; // characters of a query, and words of it: what is pasted beyond that is a log, not a message.
+const MOST = 48; // Its end says what is wrong, as a traceback's does, so a third is taken from the beginning, the rest there.
 const CANDIDATES = 12; // pages whose text is looked at for whole phrases
 // Of two pages that fit alike, readers want the one that cures.
 const KIND = { runbook: 1.25, notebook: 1, guide: 0.9, claim: 1 };
@@ -116,8 +116,8 @@ export class Index {
   // Pages, best first, each with the documents that say why.
   async search(query) {
     const about = await this.ready();
-    query = query.slice(0, LONGEST);
-    const all = [...new Set(words(query))].slice(0, MOST);
+    query = ends([...query], LONGEST).join("");
+    const all = ends([...new Set(words(query))], MOST);
     const telling = all.filter((word) => !EMPTY.has(word));
     const terms = telling.length ? telling : all;
     const open = /[\p{L}\p{N}_]$/u.test(query) ? terms.at(-1) : undefined; // still being typed
@@ -184,11 +184,22 @@ function asked(engine, term, open) {
     const more = ask(stem, { prefix: stem.length > 3 }).filter(({ id }) => !known.has(id));
     found = [...found, ...more.map(({ score, ...rest }) => ({ ...rest, score: score * 0.6 }))];
   }
+  if (!found.length && term.length > 3) found = swapped(term).flatMap((word) => ask(word, {}));
   if (!found.length && term.length > 4) found = ask(term, { fuzzy: 0.2 });
   const said = new Set(found.slice(0, 50).flatMap(({ terms }) => terms));
   const all = engine.documentCount || 1;
   return { found, said: [...said], weight: found.length ? Math.log(1 + all / found.length) : 0 };
 }
+
+// Two letters in each other's place, but for the first: the commonest slip, and two errors to the engine.
+function swapped(term) {
+  const all = [...term.slice(2)].map((next, at) => term.slice(0, at + 1) + next + term[at + 1] + term.slice(at + 3));
+  return [...new Set(all)].filter((word) => word !== term);
+}
+
+// What is longer loses its middle.
+const ends = (list, most) =>
+  list.length > most ? [...list.slice(0, most / 3), ...list.slice((-most * 2) / 3)] : list;
 
 // More than 1 where a text has the whole phrase, or much of it in one piece.
 function within(phrase, text) {
