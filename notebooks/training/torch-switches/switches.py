@@ -1,0 +1,111 @@
+"""What PyTorch keeps, draws and sends: switches.py MODE SEED LAYOUT
+
+MODE is what a network is said to be doing, serving or training; SEED is one, for all processes, or
+own; LAYOUT is shards or replicas.
+"""
+
+import os
+import sys
+import types
+import warnings
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+# checkpoint() imports this one function of the compiler's, which would bring SymPy, to look at its
+# arguments while the compiler traces. Nothing is compiled here, so that it is never true.
+without_compiler = types.ModuleType("torch._functorch._aot_autograd.functional_utils")
+without_compiler.is_fun = lambda tensor: False  # type: ignore[attr-defined]
+sys.modules[without_compiler.__name__] = without_compiler
+from torch.utils.checkpoint import checkpoint  # noqa: E402 - after what it imports
+
+
+class Layer(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs = 0
+        self.wide, self.narrow = torch.nn.Linear(64, 256), torch.nn.Linear(256, 64)
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        self.runs += 1
+        out: torch.Tensor = self.narrow(torch.relu(self.wide(numbers)))
+        return out
+
+
+def memory(wrap: str, mode: str) -> None:
+    """What eight layers keep for a backward pass, and how often one of them runs."""
+    layers = [Layer() for _ in range(8)]
+    weights = {number.data_ptr() for layer in layers for number in layer.parameters()}
+    kept: dict[int, int] = {}  # bytes by address, without the weights
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in weights:
+            kept[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    def plain(layer: Layer, numbers: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = layer(numbers)
+        return out
+
+    def wrapped(layer: Layer, numbers: torch.Tensor) -> torch.Tensor:
+        # the function within its decorator, which is the compiler's, too
+        out: torch.Tensor = checkpoint.__wrapped__(layer, numbers, use_reentrant=False)
+        return out
+
+    call = wrapped if wrap == "checkpoint" else plain
+    numbers = torch.randn(512, 64)
+    with torch.inference_mode(mode == "serving"):
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            for layer in layers:
+                numbers = call(layer, numbers)
+        forward = sum(kept.values())
+        if mode == "training":
+            numbers.sum().backward()
+    runs = sum(layer.runs for layer in layers)
+    got = sum(number.grad is not None for layer in layers for number in layer.parameters())
+    print(f"{mode}, {wrap}: {forward} bytes kept, {runs} runs, {got} gradients", flush=True)
+
+
+def rank(number: int, processes: int, store: Path, seed: str, layout: str) -> None:
+    """One of several processes that answer the same request."""
+    dist.init_process_group("gloo", f"file://{store}", world_size=processes, rank=number)
+    torch.manual_seed(7)  # the model and the request are the same everywhere
+    request, wide, narrow = torch.randn(4, 64), torch.randn(64, 256), torch.randn(256, 64)
+    whole = torch.relu(request @ wide) @ narrow
+    sent = 0
+    if layout == "shards":  # columns of the first layer, rows of the second: a part of each sum
+        part = slice(number * 256 // processes, (number + 1) * 256 // processes)
+        answer = torch.relu(request @ wide[:, part]) @ narrow[part]
+        sent += answer.nbytes
+        dist.all_reduce(answer)
+        torch.testing.assert_close(answer, whole, rtol=1e-3, atol=1e-2)
+    for again in range(2):  # two runs of one job
+        torch.manual_seed(42 if seed == "one" else 42 + number)
+        kept = torch.nn.functional.dropout(torch.ones(24), 0.5) > 0
+        mask = "".join(str(int(each)) for each in kept)
+        dist.barrier()
+        print(f"rank {number}, run {again}: {seed} seed, dropout {mask}", flush=True)
+    print(f"rank {number}: {layout}, {sent} bytes given to all_reduce", flush=True)
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    said, seed, layout = sys.argv[1:]
+    warnings.simplefilter("ignore")
+    torch.manual_seed(1)
+    cuda = sorted(name for name in dir(torch.cuda) if "memory" in name and name[0] != "_")
+    print("torch", torch.__version__)
+    print("cuda:", *cuda, flush=True)
+    store = Path(os.environ["WORK"], "store")
+    children = []
+    for number in range(2):
+        if not (child := os.fork()):
+            rank(number, 2, store, seed, layout)
+            os._exit(0)
+        children.append(child)
+    if any(os.waitpid(child, 0)[1] for child in children):
+        raise SystemExit("a process of the two has failed: see its error above")
+    for mode in sorted({"serving", "training", said}):
+        for wrap in ("plain", "checkpoint"):
+            memory(wrap, mode)
