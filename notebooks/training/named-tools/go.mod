@@ -1,0 +1,3 @@
+module example.org/named
+
+go 1.27
