@@ -10,18 +10,21 @@ import types
 import warnings
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
+import torch  # type: ignore[import-not-found, unused-ignore]
+import torch.distributed as dist  # type: ignore[import-not-found, unused-ignore]
 
 # checkpoint() imports this one function of the compiler's, which would bring SymPy, to look at its
 # arguments while the compiler traces. Nothing is compiled here, so that it is never true.
 without_compiler = types.ModuleType("torch._functorch._aot_autograd.functional_utils")
 without_compiler.is_fun = lambda tensor: False  # type: ignore[attr-defined]
 sys.modules[without_compiler.__name__] = without_compiler
-from torch.utils.checkpoint import checkpoint  # noqa: E402 - after what it imports
+# after what it imports
+from torch.utils.checkpoint import (  # type: ignore[import-not-found, unused-ignore]  # noqa: E402
+    checkpoint,
+)
 
 
-class Layer(torch.nn.Module):
+class Layer(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     def __init__(self) -> None:
         super().__init__()
         self.runs = 0
