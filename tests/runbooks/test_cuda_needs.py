@@ -189,6 +189,67 @@ def test_a_host_that_lacks_something(
     assert found[:1] == ([rule] if rule else [])
 
 
+def aarch64(content: bytes) -> bytes:
+    return content[:18] + struct.pack("<H", 183) + content[20:]
+
+
+DRIVERS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "Debian's, where Fedora has it": (lambda c: c, ""),
+    "another machine's": (aarch64, "it is for AArch64, and this host is x64"),
+    "a newer system's": (lambda c: c.replace(b"GLIBC_2.9\0", b"GLIBC_9.9\0"), "it wants glibc 9.9"),
+    "half of it": (lambda c: c[: len(c) // 2], "is truncated"),
+}
+
+
+@pytest.mark.parametrize("name", DRIVERS)
+def test_a_drivers_library_of_another_distribution(
+    tell: Callable[..., Any], tools: Path, tmp_path: Path, name: str
+) -> None:
+    change, says = DRIVERS[name]
+    subprocess.run([ROOT / "ci/fixtures/cuda", ROOT / "build/fixtures/cuda"], check=True)
+    (driver,) = (ROOT / "build/fixtures/cuda/driver").rglob("libcuda.so.550.*")
+    place = tmp_path / "usr/lib64"
+    place.mkdir(parents=True)
+    shutil.copy("/lib/x86_64-linux-gnu/libc.so.6", place)
+    (place / driver.name).write_bytes(change(driver.read_bytes()))
+    (place / "libcuda.so.1").symlink_to(driver.name)
+    _, told, _ = tell("--root", tmp_path, tools / "toolkit/lib/libcudart.so.13")
+    assert says in told["host"]["library_trouble"]
+    assert told["host"]["library_cuda"] == ("" if says else "12.4")
+    found = [each["says"] for each in told["subjects"][0]["findings"] if each["rule"] != "missing"]
+    if says:
+        assert found[0].startswith(f"{place / driver.name} cannot be loaded: ")
+    else:
+        assert "error 35" in found[0]
+
+
+def test_a_drivers_library_that_the_loader_refuses(
+    tell: Callable[..., Any],
+    module: Callable[[str], ModuleType],
+    tools: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one of a system with another C library is: it asks for what is not here."""
+    for command in (
+        ["-o", "libc.musl-x86_64.so.1", "-Wl,-soname,libc.musl-x86_64.so.1"],
+        ["-o", "libcuda.so.1", "-Wl,--no-as-needed", "-L.", "-l:libc.musl-x86_64.so.1"],
+    ):
+        source = ["-x", "c", "/dev/null", "-x", "none"]
+        subprocess.run(["gcc", "-shared", *source, *command], cwd=tmp_path, check=True)
+    (tmp_path / "libc.musl-x86_64.so.1").unlink()
+    find = module("tree").find
+
+    def has_it(root: str, machine: str, soname: str, cached: dict[str, str]) -> str:
+        ours = soname == "libcuda.so.1"
+        return str(tmp_path / soname) if ours else find(root, machine, soname, cached)
+
+    monkeypatch.setattr(module("tree"), "find", has_it)
+    status, told, _ = tell(tools / "toolkit/lib/libcudart.so.13")
+    assert (status, first(told)) == (1, "driver-library")
+    assert "libc.musl-x86_64.so.1: cannot open" in told["subjects"][0]["first"]["says"]
+
+
 def test_a_version_node_that_the_library_does_not_define(
     tell: Callable[..., Any], tmp_path: Path
 ) -> None:
@@ -451,47 +512,66 @@ def test_damaged_files_are_never_a_traceback(
     assert {"Elf", "it is truncated"} <= outcomes
 
 
-def test_a_library_of_3_gb_is_read_in_no_time(tools: Path, tmp_path: Path) -> None:
-    """A sparse file of 3100 fat binaries with 1 MB of code in each."""
-    path, code = tmp_path / "large.so", 1 << 20
-    names = b"\0.nv_fatbin\0.shstrtab\0"
+LARGE = 3100  # fat binaries, with 1 MB of code in each
+MEASURED = """
+import json, pathlib, resource, subprocess, sys
+told = json.loads(subprocess.run(sys.argv[1:], stdout=subprocess.PIPE).stdout)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+read = pathlib.Path("/proc/self/io").read_text().split()[1]
+print(json.dumps([told, used.ru_utime + used.ru_stime, used.ru_maxrss, int(read)]))
+"""
+
+
+def enlarged(library: Path, path: Path) -> None:
+    """A real library with so many fat binaries behind it, which are holes but for their headers."""
+    code = 1 << 20
     container = struct.pack("<IHHQ", 0xBA55ED50, 1, 16, 64 + code)
     entry = struct.pack("<HHIQIIHHIIIQ", 2, 0x101, 64, code, 0, 0, 7, 1, 90, 0, 0, 0x11)
-    step, start = 16 + 64 + code, 4096
-    size = 3100 * step
+    content = library.read_bytes()
+    (sections,) = struct.unpack_from("<Q", content, 40)  # e_shoff
+    size, count, names = struct.unpack_from("<HHH", content, 58)
+    named_at, named_size = struct.unpack_from("<QQ", content, sections + names * size + 24)
+    table = bytearray(content[sections : sections + count * size])
+    step, start = len(container) + 64 + code, -(-len(content) // 4096) * 4096
+    end = start + LARGE * step
     with path.open("wb") as file:
-        header = struct.pack("<HHIQQQIHHHHHH", 3, 62, 1, 0, 0, start + size, 0, 64, 56, 0, 64, 3, 2)
-        file.write(b"\x7fELF\2\1\1".ljust(16, b"\0") + header)
-        for number in range(3100):
+        file.write(content)
+        for number in range(LARGE):
             file.seek(start + number * step)
             file.write(container + entry)
-        file.seek(start + size)
-        file.write(bytes(64))
-        file.write(struct.pack("<IIQQQQIIQQ", 1, 1, 2, 0, start, size, 0, 0, 8, 0))
-        place = start + size + 192
-        file.write(struct.pack("<IIQQQQIIQQ", 12, 3, 0, 0, place, len(names), 0, 0, 1, 0))
-        file.write(names)
+        file.seek(end)
+        file.write(content[named_at : named_at + named_size] + b".nv_fatbin\0")
+        struct.pack_into("<QQ", table, names * size + 24, end, named_size + 11)
+        file.seek(end := end + named_size + 11 + -(named_size + 11) % 8)
+        table += struct.pack("<IIQQQQIIQQ", named_size, 1, 2, 0, start, LARGE * step, 0, 0, 8, 0)
+        file.write(table)
+        file.seek(40)
+        file.write(struct.pack("<Q", end))
+        file.seek(60)
+        file.write(struct.pack("<H", count + 1))
+
+
+def test_a_library_of_3_gb_is_read_in_no_time(tools: Path, tmp_path: Path) -> None:
+    path = tmp_path / "libcudart.so.13"
+    enlarged(tools / "toolkit/lib/libcudart.so.13", path)
     assert path.stat().st_size > 3 << 30
-    environment = os.environ | {"PYTHONPATH": f"{PROGRAM}:{tools / 'readers'}"}
     # Started by a small process: what rusage says of memory begins with what the parent had.
-    measured = (
-        "import json, resource, subprocess, sys;"
-        "told = json.loads(subprocess.run(sys.argv[1:], stdout=subprocess.PIPE).stdout);"
-        "used = resource.getrusage(resource.RUSAGE_CHILDREN);"
-        "print(json.dumps([told, used.ru_utime + used.ru_stime, used.ru_maxrss]))"
-    )
     command = [sys.executable, "-B", "-m", "cuda_needs", "--json", str(path)]
     done = subprocess.run(
-        [sys.executable, "-c", measured, *command],
-        env=environment,
+        [sys.executable, "-c", MEASURED, *command],
+        env=os.environ | {"PYTHONPATH": f"{PROGRAM}:{tools / 'readers'}"},
         capture_output=True,
         text=True,
         check=True,
     )
-    told, seconds, memory = json.loads(done.stdout)
-    assert told["subjects"][0]["files"][0]["codes"] == [{"kind": "elf", "arch": "sm_90", "isa": ""}]
+    told, seconds, memory, read = json.loads(done.stdout)
+    file = told["subjects"][0]["files"][0]
+    assert file["soname"] == "libcudart.so.13"
+    assert file["codes"] == [{"kind": "elf", "arch": "sm_90", "isa": ""}]
+    assert "unread" not in [finding["rule"] for finding in told["subjects"][0]["findings"]]
     assert seconds < 2, "of a processor"
     assert memory < 100 << 10, "KiB"
+    assert read < 100 << 20, "bytes, with the interpreter and its modules"
 
 
 def test_without_its_reader_it_says_what_to_install(tmp_path: Path) -> None:

@@ -102,6 +102,7 @@ def pretend(here: Host, driver: str) -> None:
     """Another driver than this host's, loaded and with its nodes."""
     here.module = here.library_version = driver
     here.library, here.asked, here.library_is_stub = "libcuda.so.1", False, False
+    here.library_trouble = ""
     here.library_cuda = rules.CUDA_OF_BRANCH[rules.version(driver)[0]]
     here.nodes = ["/dev/nvidiactl"]
 
@@ -124,6 +125,7 @@ def host_text(here: Host) -> str:
                 here.library_version,
                 f"(CUDA {dotted(here.library_cuda)}, {how})" if here.library_cuda else "",
                 "STUB" if here.library_is_stub else "",
+                "DOES NOT LOAD" if here.library_trouble else "",
             ],
         )
     )

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cuda_needs import elf, tree
 from cuda_needs.elf import UnreadableError
-from cuda_needs.rules import CUDA_OF_BRANCH, Version, version
+from cuda_needs.rules import CUDA_OF_BRANCH, Version, dotted, version
 
 MACHINES = {"x86_64": "x64", "aarch64": "AArch64"}
 STUB = 34  # CUDA_ERROR_STUB_LIBRARY
@@ -25,8 +25,12 @@ STUB = 34  # CUDA_ERROR_STUB_LIBRARY
 ASK = """
 import ctypes, sys
 number = ctypes.c_int()
-status = ctypes.CDLL(sys.argv[1]).cuDriverGetVersion(ctypes.byref(number))
-print(status, number.value)
+try:
+    ask = ctypes.CDLL(sys.argv[1]).cuDriverGetVersion
+except (OSError, AttributeError) as error:
+    print(-1, 0, error)
+else:
+    print(ask(ctypes.byref(number)), number.value)
 """
 PATIENCE = 20  # seconds
 
@@ -44,6 +48,7 @@ class Host:
     library_version: str = ""
     library_cuda: Version = ()
     library_is_stub: bool = False
+    library_trouble: str = ""  # why nothing here can load it
     asked: bool = False  # whether the library itself said so
     nvml: str = ""
     compiler: str = ""  # libnvidia-ptxjitcompiler.so.1
@@ -91,18 +96,35 @@ def _library(host: Host, path: str) -> None:
     host.library_version = number if "." in number else ""  # libcuda.so.1 says nothing
     host.library_is_stub = "stubs" in Path(path).parts
     if host.root == "/":
-        status, cuda = _ask(path)
+        status, cuda, host.library_trouble = _ask(path)
         host.asked, host.library_is_stub = status == 0, host.library_is_stub or status == STUB
         host.library_cuda = (cuda // 1000, cuda % 1000 // 10) if host.asked else ()
-    if not host.library_cuda and host.library_version:
+    else:
+        host.library_trouble = _trouble(host, path)
+    if not (host.library_cuda or host.library_trouble) and host.library_version:
         host.library_cuda = CUDA_OF_BRANCH.get(version(host.library_version)[0], ())
 
 
-def _ask(path: str) -> tuple[int, int]:
-    """The status and the number of ``cuDriverGetVersion``; -1 if the library cannot be loaded."""
-    said = _run([sys.executable, "-I", "-c", ASK, path])
-    numbers = version(said)
-    return (numbers[0], numbers[1]) if len(numbers) == 2 else (-1, 0)
+def _trouble(host: Host, path: str) -> str:
+    """Why a system's loader does not take a driver's library, as far as their headers tell."""
+    try:
+        library = elf.read_path(path)
+    except UnreadableError as error:
+        return str(error).removeprefix(f"{path} ")
+    if library.machine != host.machine:
+        return f"it is for {library.machine}, and this host is {host.machine}"
+    wants = library.floor("GLIBC")
+    if host.glibc and wants > host.glibc:
+        return f"it wants glibc {dotted(wants)}, and this host has {dotted(host.glibc)}"
+    return ""
+
+
+def _ask(path: str) -> tuple[int, int, str]:
+    """The status and the number of ``cuDriverGetVersion``; -1, and why, if it cannot be loaded."""
+    found = re.match(r"(-?\d+) (\d+)(?: (.+))?", _run([sys.executable, "-I", "-c", ASK, path]))
+    if found is None:
+        return -1, 0, "it ends the process that loads it"
+    return int(found[1]), int(found[2]), found[3] or ""
 
 
 def _run(command: list[str]) -> str:

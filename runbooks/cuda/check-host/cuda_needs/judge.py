@@ -214,6 +214,14 @@ class Judge:
                 " (error 34)",
                 "take its directory out of the loader's path (ld.so.conf.d, LD_LIBRARY_PATH)",
             )
+        elif host.library_trouble:
+            self._say(
+                "breaks",
+                "driver-library",
+                f"{host.library} cannot be loaded: {host.library_trouble}",
+                "install the driver from this system's own packages or from NVIDIA's; a copy of"
+                " another system's does not do",
+            )
 
     def _kernel(self) -> None:
         host = self.host

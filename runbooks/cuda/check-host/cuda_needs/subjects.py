@@ -232,7 +232,7 @@ def _walk(subject: Subject, root: Path) -> None:
             path = Path(directory, name)
             if path.is_symlink() or not path.is_file():
                 continue
-            with path.open("rb") as file:
+            with path.open("rb", elf.AHEAD) as file:
                 if elf.is_elf(file):
                     _take(subject, file, "/" + str(path.relative_to(root)))
 
@@ -327,7 +327,7 @@ def _process(name: str, host: Host) -> Subject:
             subject.gone.append(path.removesuffix(" (deleted)"))
             continue
         try:
-            with open(f"{directory}/root{path}", "rb") as file:  # noqa: PTH123
+            with open(f"{directory}/root{path}", "rb", elf.AHEAD) as file:  # noqa: PTH123
                 if elf.is_elf(file):
                     _take(subject, file, path)
         except OSError:
