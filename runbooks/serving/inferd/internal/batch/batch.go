@@ -46,16 +46,22 @@ type Watcher interface {
 	Ran(rows int, took time.Duration)
 }
 
+// brief is a run that is so short that the way to another goroutine and back counts beside it.
+const brief = time.Millisecond
+
 // Batcher owns the queue of one model.
 type Batcher struct {
 	model   model.Model
 	options Options
 	watcher Watcher
 	queue   chan *job
-	workers sync.WaitGroup
+	batches bool           // whether the model takes several requests at once
+	brief   atomic.Bool    // whether the last run was
+	workers sync.WaitGroup // those who run batches
 
-	mu     sync.RWMutex // held for reading while a job is put into the queue, for writing to close it
-	closed bool
+	mu      sync.Mutex // held to put a job into the queue, and to begin and end a worker
+	running int        // workers; as many as may be while anything is in the queue
+	closed  bool
 }
 
 type job struct {
@@ -78,14 +84,14 @@ type answer struct {
 	err     error
 }
 
-// New starts the workers. Close ends them.
+// New is a batcher that nobody has asked anything. Close ends it.
 func New(m model.Model, options Options, watcher Watcher) *Batcher {
-	if !m.Signature().Batches() {
-		options.Rows = 1
+	b := &Batcher{
+		model: m, options: options, watcher: watcher,
+		queue: make(chan *job, options.Queue), batches: m.Signature().Batches(),
 	}
-	b := &Batcher{model: m, options: options, watcher: watcher, queue: make(chan *job, options.Queue)}
-	for range options.Workers {
-		b.workers.Go(b.work)
+	if !b.batches {
+		b.options.Rows = 1
 	}
 	return b
 }
@@ -96,18 +102,27 @@ func (b *Batcher) Waiting() int { return len(b.queue) }
 // Run runs the model on the inputs, which must have passed [model.Signature.Arrange], together with
 // what others ask meanwhile. It returns when there is an answer or ctx ends; a request whose ctx has
 // ended before its batch begins is not run.
+//
+// Where nothing waits, a worker is free and runs are brief, the caller is the worker: the way to another
+// goroutine and back would cost more than the run. A run that is not brief has a goroutine of its own, since
+// a runtime that is told to end goes on until it has done with an operator, and the caller need not.
 func (b *Batcher) Run(ctx context.Context, inputs []oip.Tensor) ([]oip.Tensor, error) {
 	j := &job{ctx: ctx, inputs: inputs, rows: 1, since: time.Now(), done: make(chan answer, 1)}
-	if b.model.Signature().Batches() {
+	if b.batches {
 		if rows := inputs[0].Shape[0]; rows > int64(b.options.Rows) {
 			return nil, fmt.Errorf("%w: the request has %d, a batch at most %d", ErrRows, rows, b.options.Rows)
 		}
 		j.rows = int(inputs[0].Shape[0])
 	}
-	if err := b.put(j); err != nil {
-		return nil, err
-	}
 	var a answer
+	switch free, err := b.put(j); {
+	case err != nil:
+		return nil, err
+	case free && b.options.Delay == 0 && b.brief.Load():
+		b.lone(j)
+	case free:
+		go b.work(j)
+	}
 	select {
 	case a = <-j.done:
 	case <-ctx.Done():
@@ -141,18 +156,40 @@ func (j *job) trace(err error) {
 	last.End(trace.WithTimestamp(now))
 }
 
-func (b *Batcher) put(j *job) error {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	if b.closed {
-		return ErrClosed
+// put makes the caller a worker if one is free, who then has j to run; else it puts j into the queue.
+func (b *Batcher) put(j *job) (free bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return false, ErrClosed
+	case b.running < b.options.Workers: // nothing is in the queue
+		b.running++
+		b.workers.Add(1)
+		return true, nil
 	}
 	select {
 	case b.queue <- j:
-		return nil
+		return false, nil
 	default:
-		return ErrFull
+		return false, ErrFull
 	}
+}
+
+// next is what a worker does next: a job that waits. It is one no more if there is none.
+func (b *Batcher) next() *job {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	select {
+	case j, open := <-b.queue:
+		if open {
+			return j
+		}
+	default:
+	}
+	b.running--
+	b.workers.Done()
+	return nil
 }
 
 // Close takes no more requests, lets those that wait be answered, and returns when the last one is.
@@ -166,24 +203,31 @@ func (b *Batcher) Close() {
 	b.workers.Wait()
 }
 
-func (b *Batcher) work() {
-	var next *job // taken from the queue, and of no use for the batch that was being gathered
-	for {
-		if next == nil {
-			var open bool
-			if next, open = <-b.queue; !open {
-				return
-			}
-		}
-		var batch []*job
-		batch, next = b.gather(next)
+// lone runs a job in the caller's goroutine, and leaves to another what has come meanwhile.
+func (b *Batcher) lone(j *job) {
+	if batch, _ := b.staying([]*job{j}); len(batch) > 0 {
+		b.run(batch)
+	}
+	if waiting := b.next(); waiting != nil {
+		go b.work(waiting)
+	}
+}
+
+// work runs first with what else waits, and goes on until nothing does.
+func (b *Batcher) work(first *job) {
+	for first != nil {
+		batch, other := b.gather(first)
 		if len(batch) > 0 {
 			b.run(batch)
+		}
+		if first = other; first == nil {
+			first = b.next()
 		}
 	}
 }
 
-// gather waits for jobs that can run with first. It also returns the one that could not, if any.
+// gather waits for jobs that can run with first. It also returns the one that could not, if any: it is
+// taken from the queue, and goes first the next time.
 func (b *Batcher) gather(first *job) (batch []*job, next *job) {
 	timer := time.NewTimer(b.options.Delay)
 	defer timer.Stop()
@@ -249,7 +293,9 @@ func (b *Batcher) run(batch []*job) {
 		j.run.Store(this)
 	}
 	outputs, err := b.model.Run(ctx, inputs)
-	b.watcher.Ran(rows, time.Since(this.began))
+	took := time.Since(this.began)
+	b.brief.Store(took < brief)
+	b.watcher.Ran(rows, took)
 	if err == nil && len(batch) > 1 {
 		err = divisible(outputs, rows)
 	}

@@ -3,7 +3,9 @@ package batch
 import (
 	"context"
 	"errors"
+	"runtime/debug"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -266,6 +268,64 @@ func TestAFailureIsToldToEachOfTheBatch(t *testing.T) {
 			if !errors.Is(err, f.fails) {
 				t.Errorf("got %v", err)
 			}
+		}
+	})
+}
+
+// stacked remembers whose goroutine ran each batch.
+type stacked struct {
+	fake
+	stacks []string
+}
+
+func (s *stacked) Run(ctx context.Context, inputs []oip.Tensor) ([]oip.Tensor, error) {
+	s.stacks = append(s.stacks, string(debug.Stack()))
+	return s.fake.Run(ctx, inputs)
+}
+
+func TestALoneRequestIsRunByItsOwnGoroutineIfRunsAreBrief(t *testing.T) {
+	for _, c := range []struct {
+		takes, delay time.Duration
+		own          bool
+	}{{0, 0, true}, {brief, 0, false}, {0, time.Second, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &stacked{fake: fake{takes: c.takes}}
+			b := New(s, Options{Rows: 8, Delay: c.delay, Queue: 8, Workers: 1}, silent{})
+			defer b.Close()
+			for value := range byte(2) { // the first tells how long a run takes
+				if _, err := b.Run(t.Context(), rows(value)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if own := strings.Contains(s.stacks[1], t.Name()); own != c.own {
+				t.Errorf("runs of %s, delay %s: its own is %t", c.takes, c.delay, own)
+			}
+		})
+	}
+}
+
+func TestWhatComesDuringALoneRunIsABatchThatTheFirstDoesNotWaitFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fake{}
+		b := New(f, Options{Rows: 8, Queue: 8, Workers: 1}, silent{})
+		defer b.Close()
+		if _, err := b.Run(t.Context(), rows(0)); err != nil {
+			t.Fatal(err)
+		}
+		f.takes = time.Second // and nobody knows
+		began := time.Now()
+		first := make(chan time.Duration, 1)
+		go func() { _, _ = b.Run(t.Context(), rows(1)); first <- time.Since(began) }()
+		synctest.Wait() // it runs
+		answers, errs := ask(t, b, rows(2), rows(3, 4))
+		if err := errors.Join(errs...); err != nil || len(answers[0]) != 1 || len(answers[1]) != 2 {
+			t.Errorf("got %v, %v", answers, err)
+		}
+		if took := <-first; took != time.Second {
+			t.Errorf("the first waited %s", took)
+		}
+		if !slices.Equal(f.batches, []int{1, 1, 3}) {
+			t.Errorf("the batches had %v rows", f.batches)
 		}
 	})
 }

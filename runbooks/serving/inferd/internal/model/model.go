@@ -34,8 +34,8 @@ type Signature struct {
 
 // Batches says whether requests can be put together along the first dimension.
 func (s *Signature) Batches() bool {
-	free := func(port Port) bool { return len(port.Shape) > 0 && port.Shape[0] == -1 }
-	return !slices.ContainsFunc(slices.Concat(s.Inputs, s.Outputs), func(p Port) bool { return !free(p) })
+	fixed := func(port Port) bool { return len(port.Shape) == 0 || port.Shape[0] != -1 }
+	return !slices.ContainsFunc(s.Inputs, fixed) && !slices.ContainsFunc(s.Outputs, fixed)
 }
 
 // Equal says whether clients of one can use the other.

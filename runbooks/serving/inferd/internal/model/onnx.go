@@ -223,13 +223,20 @@ var elements = map[ort.TensorElementDataType]element{
 	ort.TensorElementDataTypeFloat16: custom(oip.FP16, ort.TensorElementDataTypeFloat16),
 }
 
-func byDatatype(datatype oip.Datatype) element {
+var datatypes = func() map[oip.Datatype]element {
+	found := map[oip.Datatype]element{}
 	for _, e := range elements {
-		if e.datatype == datatype {
-			return e
-		}
+		found[e.datatype] = e
 	}
-	panic("no port has a datatype that ports() did not let in: " + string(datatype))
+	return found
+}()
+
+func byDatatype(datatype oip.Datatype) element {
+	e, ok := datatypes[datatype]
+	if !ok {
+		panic("no port has a datatype that ports() did not let in: " + string(datatype))
+	}
+	return e
 }
 
 func ports(infos []ort.InputOutputInfo) ([]Port, error) {

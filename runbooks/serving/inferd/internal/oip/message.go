@@ -72,8 +72,11 @@ func ParseRequest(body []byte, headerLength string) (*Request, error) {
 		text, binaryData = body[:length], body[length:]
 	}
 	var wire wireRequest
-	if err := decode(text, &wire); err != nil {
-		return nil, err
+	if json.Unmarshal(text, &wire) != nil {
+		wire = wireRequest{}
+		if err := decode(text, &wire); err != nil {
+			return nil, err
+		}
 	}
 	if len(wire.Inputs) == 0 {
 		return nil, errors.New("the request has no inputs")
@@ -108,7 +111,8 @@ func ParseRequest(body []byte, headerLength string) (*Request, error) {
 	return request, nil
 }
 
-// decode reads one JSON value and nothing behind it.
+// decode reads one JSON value and nothing behind it, like [json.Unmarshal]. It takes longer, and knows more of
+// what is wrong.
 func decode(text []byte, into any) error {
 	decoder := json.NewDecoder(bytes.NewReader(text))
 	err := decoder.Decode(into)

@@ -165,12 +165,11 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	ctx, span := s.Traces.Start(r.Context(), propagation.HeaderCarrier(r.Header), r.Pattern,
 		attribute.String("http.request.method", r.Method), attribute.String("http.route", route))
 	defer span.End()
-	r = r.WithContext(ctx)
 	slot, err := s.slot(r.PathValue("model"), r.PathValue("version"))
 	name := "" // a name that somebody made up must not become a label
 	if err == nil {
 		name = slot.Name
-		err = s.inferREST(w, r, slot)
+		err = s.inferREST(ctx, w, r, slot)
 	}
 	code := http.StatusOK
 	if err != nil {
@@ -181,7 +180,7 @@ func (s *Server) infer(w http.ResponseWriter, r *http.Request) {
 	s.answered(ctx, name, "rest", code, time.Since(began), err)
 }
 
-func (s *Server) inferREST(w http.ResponseWriter, r *http.Request, slot *Slot) error {
+func (s *Server) inferREST(ctx context.Context, w http.ResponseWriter, r *http.Request, slot *Slot) error {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return &badRequest{fmt.Errorf("content encoding %q is not served; send the body as it is", encoding)}
 	}
@@ -193,7 +192,7 @@ func (s *Server) inferREST(w http.ResponseWriter, r *http.Request, slot *Slot) e
 	if err != nil {
 		return &badRequest{err}
 	}
-	ctx, cancel := s.within(r.Context(), request)
+	ctx, cancel := s.within(ctx, request)
 	defer cancel()
 	response, err := slot.Infer(ctx, request)
 	if err != nil {
