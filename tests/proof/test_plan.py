@@ -109,6 +109,19 @@ def test_a_committed_record_does_not_stand_in_for_what_changed(ran: Project) -> 
     assert decided(ran, changed_since="HEAD").reason == "differs"
 
 
+def test_a_change_of_sources_that_a_fixture_links_to(ran: Project) -> None:
+    ran.add(BOOK, notebook(code("user", "1"), fixtures=["server"]))
+    ran.write("ci/fixtures/server", "#!/bin/sh\n")
+    ran.write("runbooks/a/server/main.go", "package main\n")
+    (ran.root / "ci/fixtures/server.src").symlink_to("../../runbooks/a/server")
+    commit_all(ran.root)
+    run(ran)
+    assert decided(ran, changed_since="HEAD").reason == "fresh"
+    ran.write("runbooks/a/server/main.go", "package main // another\n")
+    run(ran)
+    assert decided(ran, changed_since="HEAD").reason == "differs"
+
+
 def test_an_edit_of_prose_is_no_change(ran: Project) -> None:
     nb = json.loads((ran.root / BOOK).read_text())
     nb["cells"][0]["source"] = ["# A better title\n", "\n", "And text."]

@@ -158,8 +158,8 @@ def _changed(notebooks: Iterable[Notebook], revision: str) -> set[Path]:
     found = set()
     differing: set[str] | None = None
     for notebook in notebooks:
+        root = notebook.root
         if differing is None:
-            root = notebook.root
             told = _git(root, "diff", "--name-only", "--no-renames", revision, "--")
             new = _git(root, "ls-files", "--others", "--exclude-standard")
             if told is None or new is None:
@@ -168,12 +168,23 @@ def _changed(notebooks: Iterable[Notebook], revision: str) -> set[Path]:
                     " a tag or a branch"
                 )
             differing = {*told.splitlines(), *new.splitlines()}
-        beside = {str(path) for path in (*notebook.files, *notebook.fixture_files)}
+        beside = {
+            name
+            for path in (*notebook.files, *notebook.fixture_files)
+            for name in _names(root, path)
+        }
         if beside & differing or (
             str(notebook.path) in differing and _code_at(notebook, revision) != notebook.code_hash
         ):
             found.add(notebook.path)
     return found
+
+
+def _names(root: Path, path: Path) -> set[str]:
+    """What git may call the file: a fixture's sources can be a link to a folder elsewhere."""
+    real = (root / path).resolve()
+    inside = real.is_relative_to(root.resolve())
+    return {str(path), *([str(real.relative_to(root.resolve()))] if inside else [])}
 
 
 def _code_at(notebook: Notebook, revision: str) -> str | None:
