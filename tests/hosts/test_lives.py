@@ -328,6 +328,14 @@ def test_what_takes_minutes_to_make_is_made_first_where_a_budget_has_the_time(
     said = run(copied, "--max-age", "0", "--budget", "41m", book)
     assert making in said["err"]
     assert "run:ok  passed" in said["out"]
+    # What was made for it is used before the time is up, though another run is older.
+    listed = copied.run(
+        "pytest", "--on", "debian-13", "--max-age=0", "--collect-only", "-q", "notebooks"
+    )
+    order = listed.stdout.split()
+    assert order.index(f"{book}::debian-13::run") < order.index(
+        "notebooks/lives/settles.ipynb::debian-13::run"
+    )
 
 
 def test_shards_run_everything_once(copied: Project) -> None:

@@ -366,11 +366,13 @@ class RunContext:
         life = plan.name(item.notebook, item.host)
         return life in self.mine or life not in self.plan
 
-    def urgency(self, item: pytest.Item) -> tuple[int, float]:
+    def urgency(self, item: pytest.Item) -> tuple[int, bool, float]:
+        """As the plan has it; what minutes were spent on making is used before time is up."""
         if not isinstance(item, StageItem):
-            return (0, 0.0)
+            return (0, False, 0.0)
         decision = self.plan.get(plan.name(item.notebook, item.host), plan.Decision("fresh"))
-        return plan.urgency(decision)
+        rank, first = plan.urgency(decision)
+        return rank, self.slow.keys().isdisjoint(item.notebook.metadata.get("fixtures", [])), first
 
     def stands(self, item: StageItem, before: records.Run | None, key: str) -> str:
         """``fresh`` or ``stands`` where the record ``before`` is enough; "" to run the stage."""
