@@ -126,7 +126,7 @@ papermill_on() {
 # Units of this notebook have a /tmp and homes of their own: what runs in them stands where they look.
 sandboxed() (
     name=$1 kit=$2 out=$3
-    here=$(mktemp --directory "$STAGE/gpu-evidence.XXXXXX")
+    here=$(mktemp --directory --tmpdir="$STAGE")
     trap 'rm --recursive "$here"' EXIT
     chmod 755 "$here"
     mkdir -p "$here/${name%/*}"

@@ -107,7 +107,7 @@ def test_each_program_and_notebook_runs_whatever_became_of_the_one_before(
         assert not sandbox.exists()
     else:
         assert sandbox.read_text() == "/drivers/libcuda.so.1"
-        where = re.search(r"^(\S+/srv/gpu-evidence\.\w+), strace (.+)$", done.stdout, re.MULTILINE)
+        where = re.search(r"^(\S+/srv/tmp\.\w+), strace (.+)$", done.stdout, re.MULTILINE)
         assert where, "a unit with a /tmp of its own finds what it runs"
         assert where[2] in (shutil.which("strace"), f"{where[1]}/strace/strace")
     assert not list((tmp_path / "srv").iterdir())
