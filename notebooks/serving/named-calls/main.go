@@ -1,4 +1,4 @@
-// Called shows what commands say of a program: called collect|profile
+// Called shows what commands say of a program: called collect|profile, or called failures|serve WAY
 package main
 
 import (
@@ -12,10 +12,18 @@ import (
 
 func main() {
 	log.SetFlags(0)
-	if len(os.Args) != 2 {
-		log.Fatal("usage: called collect|profile")
+	if len(os.Args) < 2 {
+		log.Fatal("usage: called collect|profile, or called failures|serve WAY")
 	}
 	switch os.Args[1] {
+	case "failures":
+		if err := failures(os.Args[2]); err != nil {
+			log.Fatal(err)
+		}
+	case "serve":
+		if err := serve(os.Args[2]); err != nil {
+			log.Fatal(err)
+		}
 	case "collect":
 		for range 3 {
 			runtime.GC()
@@ -28,6 +36,6 @@ func main() {
 		first, _, _ := strings.Cut(text.String(), "\n")
 		fmt.Println(first)
 	default:
-		log.Fatalf("%s is neither collect nor profile", os.Args[1])
+		log.Fatalf("%s is none of collect, profile, failures and serve", os.Args[1])
 	}
 }
