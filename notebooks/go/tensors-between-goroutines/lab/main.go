@@ -27,6 +27,7 @@ func main() {
 		"aligned":  aligned,
 		"shared":   shared,
 		"dispatch": dispatch,
+		"workers":  workers,
 		"encoded":  encoded,
 		"panics":   panics,
 	}[os.Args[1]]()
@@ -101,6 +102,57 @@ func dispatch() {
 		}
 	}
 	fmt.Printf("taken %d, lost %d, room %d\n", len(free), lost, cap(free)-len(free))
+}
+
+// workers has one worker come and one go, with a channel for each of them, or one for all.
+func workers() {
+	joined := 0
+	if os.Args[2] == "one" {
+		tasks, left := make(chan int), make(chan bool)
+		work := func(took *int) {
+			for {
+				select {
+				case <-tasks:
+					*took++
+				case <-left:
+					return
+				}
+			}
+		}
+		var first, second int
+		go work(&first)
+		go work(&second)
+		left <- true // one that goes
+		left <- true
+		var all sync.WaitGroup
+		all.Go(func() { work(&joined) }) // one that comes
+		for i := range 10 {
+			tasks <- i
+		}
+		left <- true
+		all.Wait()
+		fmt.Printf("one: who came took %d of 10\n", joined)
+		return
+	}
+	dispatch := func(workers []chan int) (said any) {
+		defer func() { said = recover() }()
+		for i := range 10 {
+			select {
+			case workers[i%len(workers)] <- i:
+			default:
+			}
+		}
+		return nil
+	}
+	team := []chan int{make(chan int, 100), make(chan int, 100)}
+	given := team // what the dispatcher was started with
+	team = append(team, make(chan int, 100))
+	fmt.Printf("each: %v\n", dispatch(given))
+	joined = len(team[2])
+	fmt.Printf("each: who came took %d of 10\n", joined)
+	close(team[1])
+	fmt.Printf("after one has gone: %v\n", dispatch(given))
+	fmt.Printf("after all have gone: %v\n", dispatch(nil))
 }
 
 // encoded puts a channel into what goes to another process.
