@@ -12,7 +12,8 @@ not kept twice. Without STORE it is the directory `kept` beside the checkpoint. 
 3 if you do not say.
 newest prints the path of the newest checkpoint whose digests are right: what a job resumes from.
 Exit status 1: there is none. list prints every generation, and whether it is whole. check copies
-nothing: it fails if a checkpoint cannot be loaded, as far as its format tells.
+nothing: it fails if a checkpoint cannot be loaded, as far as its format tells: that of torch.save,
+np.save, np.savez, pickle.dump and safetensors. Nothing that stands in a checkpoint is run.
 
 STORE/000007/ holds the checkpoint under its own name, and SHA256SUMS for sha256sum --check.
 """
@@ -21,21 +22,27 @@ from __future__ import annotations
 
 import argparse
 import ast
+import collections
 import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import math
 import os
+import pickle
+import pickletools
 import re
 import shutil
 import struct
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 SUMS = "SHA256SUMS"
 GENERATION = re.compile(r"\d{6,}")
@@ -43,6 +50,19 @@ BEGUN, AGED = ".new-", ".old-"  # what a kill may leave; the next save removes i
 CHUNK = 1 << 20
 LONGEST = 100 << 20  # bytes of a safetensors header, by its own rule
 NUMPY = b"\x93NUMPY"  # what an array that np.save has written begins with
+ARCHIVE = b"PK\x03\x04"  # what torch.save and np.savez have written does
+SECTOR = 512  # bytes: of what was never written, a disk has at least so many zeros
+NOT_ZEROS = {".pt", ".pth", ".ckpt", ".npy", ".npz", ".pkl", ".pickle"}  # no format begins so
+PICKLES = NOT_ZEROS - {".npy", ".npz"}
+PICKLE = re.compile(rb"\x80[\x02-\x05]")  # what one begins with, by its protocol
+LEGACY = 0x1950A86A20F9469CFC6C  # torch.save's, before its format was a zip archive
+NUMBERS = {  # bytes of each, by the name of torch's storage of them
+    **dict.fromkeys(("Double", "Long", "ComplexFloat"), 8),
+    **dict.fromkeys(("Float", "Int"), 4),
+    **dict.fromkeys(("Half", "BFloat16", "Short"), 2),
+    **dict.fromkeys(("Byte", "Char", "Bool"), 1),
+    "ComplexDouble": 16,
+}
 SIMPLE = re.compile(r"[<>|=]?([a-zA-Z])(\d+)(\[.+\])?")  # numpy's word for a type, such as <f4
 
 
@@ -80,14 +100,23 @@ def must_be_whole(path: Path, source: Path) -> None:
     if size == 0:
         raise KeepError(f"{source} is empty: keep it when it has been saved")
     with path.open("rb") as file:
-        head = file.read(8)
+        head = file.read(SECTOR)
+    zeros = not head.strip(b"\0")
     why = ""
     if path.suffix == ".safetensors":
         why = wrong_tensors(path, size)
+    elif path.suffix in NOT_ZEROS and any(
+        magic.startswith(head) for magic in (NUMPY, ARCHIVE, b"\x80")
+    ):
+        why = f"it has {size} bytes, and no format so few"
+    elif zeros and (path.suffix in NOT_ZEROS or zipfile.is_zipfile(path)):
+        why = "it begins with zeros, as what never came to the disk does"
     elif head.startswith(NUMPY):
         why = wrong_arrays(path, size)
-    elif head.startswith(b"PK\x03\x04") and not zipfile.is_zipfile(path):  # as of torch.save
-        why = "it has no central directory, which a zip archive ends with"
+    elif head.startswith(ARCHIVE):
+        why = wrong_archive(path)
+    elif path.suffix in PICKLES and PICKLE.match(head):
+        why = wrong_pickle(path, size)
     if why:
         raise KeepError(f"{source} is not whole ({why}): keep it when it has been saved")
 
@@ -152,6 +181,91 @@ def item_size(said: object) -> int:
         raise TypeError(said)
     sizes = [item_size(field[1]) * math.prod(field[2] if field[2:] else ()) for field in said]
     return sum(sizes) if all(sizes) else 0
+
+
+def wrong_archive(path: Path) -> str:
+    """Why a zip archive, as torch.save and np.savez write it, is torn; "" if nothing speaks for it.
+
+    A sum of 0 is none: torch.save writes that where it is told to compute none.
+    """
+    if not zipfile.is_zipfile(path):
+        return "it has no central directory, which a zip archive ends with"
+    name = "its central directory"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                name = entry.filename
+                if entry.CRC:
+                    with archive.open(entry) as file:
+                        while file.read(CHUNK):
+                            pass
+    except RuntimeError:  # compressed or encrypted in a way that is not known here
+        return ""
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError):
+        return f"{name} in it is not what was written"
+    return ""
+
+
+class Stand:
+    """Stands for what a pickle names: takes anything, and does nothing."""
+
+    def __new__(cls, *_: object, **__: object) -> Stand:
+        return super().__new__(cls)
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __call__(self, *_: object, **__: object) -> Stand:
+        return self
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+    def __setitem__(self, _: object, __: object) -> None:
+        pass
+
+
+class Stored(pickle.Unpickler):
+    """Reads, and runs nothing of, what torch.save's old format says of its numbers."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.sizes: dict[str, int | None] = {}  # bytes by key; None: of a type not known here
+
+    def find_class(self, _: str, name: str) -> type[Stand]:
+        return type(name, (Stand,), {})
+
+    def persistent_load(self, said: tuple[object, ...]) -> Stand:
+        if said[0] == "storage":
+            _, of, key, _, count, *_ = said
+            each = NUMBERS.get(getattr(of, "__name__", "").removesuffix("Storage"))
+            self.sizes[str(key)] = each and each * int(str(count))
+        return Stand()
+
+
+def wrong_pickle(path: Path, size: int) -> str:
+    """Why a pickle, or torch.save's old format of them, is torn; "" if nothing speaks for it.
+
+    Nothing in it is run. What follows a pickle of anybody else's is not looked at.
+    """
+    with path.open("rb") as file:
+        try:
+            steps = pickletools.genops(file)
+            first = [argument for _, argument, _ in itertools.islice(steps, 3)]
+            collections.deque(steps, maxlen=0)
+            if LEGACY not in first:
+                return ""
+            for _ in ("protocol", "machine"):
+                collections.deque(pickletools.genops(file), maxlen=0)
+            stored = Stored(file)
+            stored.load()
+            sizes = [stored.sizes[key] for key in Stored(file).load()]
+        except (ValueError, EOFError, pickle.UnpicklingError, MemoryError):
+            return "a pickle in it has no end, or zeros in its middle"
+        except (TypeError, AttributeError, KeyError):  # in a way that is not known here
+            return ""
+        there = file.tell() + sum(8 + (each or 0) for each in sizes)
+    return "" if there <= size else f"it has {size} of {there} bytes"
 
 
 def copied(source: Path, into: Path) -> str:
