@@ -1,7 +1,7 @@
-"""What PyTorch keeps, draws and sends: switches.py MODE SEED LAYOUT
+"""What PyTorch keeps, draws and sends: switches.py MODE SEED LAYOUT HALVES
 
 MODE is what a network is said to be doing, serving or training; SEED is one, for all processes, or
-own; LAYOUT is shards or replicas.
+own; LAYOUT is shards or replicas; HALVES is how a sum is sent in 16 bits, type or converted.
 """
 
 import os
@@ -70,7 +70,21 @@ def memory(wrap: str, mode: str) -> None:
     print(f"{mode}, {wrap}: {forward} bytes kept, {runs} runs, {got} gradients", flush=True)
 
 
-def rank(number: int, processes: int, store: Path, seed: str, layout: str) -> None:
+def summed(halves: str) -> int:
+    """How many of a thousand sums over the processes are right, sent in 16 bits in that way."""
+    numbers = torch.randn(1000)
+    exact = numbers.clone()
+    dist.all_reduce(exact)
+    if halves == "type":  # the same buffer and count, called numbers of 16 bits
+        dist.all_reduce(numbers.view(torch.float16)[:1000])
+    else:
+        short = numbers.half()
+        dist.all_reduce(short)
+        numbers = short.float()
+    return int(torch.isclose(numbers, exact, rtol=1e-2, atol=1e-2).sum())
+
+
+def rank(number: int, processes: int, store: Path, seed: str, layout: str, halves: str) -> None:
     """One of several processes that answer the same request."""
     dist.init_process_group("gloo", f"file://{store}", world_size=processes, rank=number)
     torch.manual_seed(7)  # the model and the request are the same everywhere
@@ -90,11 +104,14 @@ def rank(number: int, processes: int, store: Path, seed: str, layout: str) -> No
         dist.barrier()
         print(f"rank {number}, run {again}: {seed} seed, dropout {mask}", flush=True)
     print(f"rank {number}: {layout}, {sent} bytes given to all_reduce", flush=True)
+    for way in sorted({"converted", halves}):
+        torch.manual_seed(70 + number)
+        print(f"rank {number}: {way}, {summed(way)} of 1000 sums are right", flush=True)
     dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    said, seed, layout = sys.argv[1:]
+    said, seed, layout, halves = sys.argv[1:]
     warnings.simplefilter("ignore")
     torch.manual_seed(1)
     cuda = sorted(name for name in dir(torch.cuda) if "memory" in name and name[0] != "_")
@@ -104,7 +121,7 @@ if __name__ == "__main__":
     children = []
     for number in range(2):
         if not (child := os.fork()):
-            rank(number, 2, store, seed, layout)
+            rank(number, 2, store, seed, layout, halves)
             os._exit(0)
         children.append(child)
     if any(os.waitpid(child, 0)[1] for child in children):
