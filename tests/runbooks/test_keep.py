@@ -247,6 +247,18 @@ def test_nothing_in_a_pickle_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert not (tmp_path / "run").exists()
 
 
+def test_a_format_of_a_later_release_is_not_judged(tmp_path: Path) -> None:
+    """Whether it can be loaded is its loader's to say."""
+    module = imported()
+    text = b"{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }\n"
+    later = b"\x93NUMPY\4\0" + len(text).to_bytes(2, "little") + text + bytes(24)
+    protocol = b"\x80\6" + pickle.dumps({"w": 1}, protocol=5)[2:]
+    for name, content in (("last.npy", later), ("last.pkl", protocol)):
+        place = tmp_path / name
+        place.write_bytes(content)
+        module.must_be_whole(place, place)
+
+
 def test_a_directory_is_a_checkpoint_too(tmp_path: Path) -> None:
     place = tmp_path / "step-10"
     (place / "optimizer").mkdir(parents=True)

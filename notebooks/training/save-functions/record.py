@@ -45,7 +45,9 @@ OTHERS = [
 ]
 WRITES = ("write", "writev", "pwrite64")
 CALL = re.compile(r"(?:\d+ +)?(\w+)\((.*)\) += (-?\d+)(?:<.*>)?(?: .*)?")
-WORD = re.compile(r'"((?:[^"\\]|\\.)*)"(?:\.\.\.)?|(-?\d+|AT_FDCWD)<([^>]*)>|([^",<>()\[\]{} ]+)')
+WORD = re.compile(
+    r'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(?:\.\.\.)?|(-?\d+|AT_FDCWD)<([^>]*)>|([^",<>()\[\]{} ]+)'
+)
 SCRIPT = Path(__file__).with_name("series.py")
 
 Call = dict[str, str | int]

@@ -44,11 +44,12 @@ def main() -> None:
             function = within(function, Path(file).suffix, checked=how == "check")
         path = Path(directory, name, file)
         path.parent.mkdir()
+        keeps = program(keep) if how == "keep" else None
         for _ in range(int(times)):
             function(bytearray(os.urandom(LENGTH)), str(path))
-            if how == "keep":
+            if keeps:
                 with contextlib.redirect_stdout(io.StringIO()) as said:
-                    status = program(keep).main(["save", str(path)])
+                    status = keeps.main(["save", str(path)])
                 assert status == 0, said.getvalue()
             say(f"saved {hashlib.sha256(path.read_bytes()).hexdigest()}")
 
