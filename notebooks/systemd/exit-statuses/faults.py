@@ -91,10 +91,14 @@ def restarted(state: dict[str, str]) -> bool:
 
 
 def journal() -> dict[str, list[str]]:
-    """What it has of each since `make`."""
+    """What it has of each since `make`.
+
+    Not with `--unit=`: what a process said that was gone before the journal looked at it has
+    UNIT= alone.
+    """
     cursor = Path(PLACE, "cursor").read_text().strip()
     read = (
-        f"journalctl --sync; journalctl --quiet --boot --unit='exit-*' --after-cursor='{cursor}'"
+        f"journalctl --sync; journalctl --quiet --boot --after-cursor='{cursor}'"
         " --output=json --output-fields=MESSAGE,UNIT,_SYSTEMD_UNIT"
     )
     lines: dict[str, list[str]] = {name: [] for name in FAULTS}
