@@ -313,7 +313,7 @@ def test_what_takes_minutes_to_make_is_made_first_where_a_budget_has_the_time(
     made = copied.root / "build/fixtures/slow"
     for shared in ("ci/fixtures", "ci/fixtures.toml"):
         (copied.root / shared).unlink()  # the repository's own
-    copied.write("ci/fixtures/slow", '#!/bin/sh\nmkdir -p "$1"\n')
+    copied.write("ci/fixtures/slow", '#!/bin/sh\n[ -e "$1" ] || sleep 4\nmkdir -p "$1"\n')
     (copied.root / "ci/fixtures/slow").chmod(0o755)
     copied.write("ci/fixtures.toml", "slow = 1200\n")
     look = code("look", "%%observe x\nls /srv/fixtures/slow")
@@ -322,6 +322,12 @@ def test_what_takes_minutes_to_make_is_made_first_where_a_budget_has_the_time(
     said = run(copied, "--budget", "1m", book)  # it has no record: it must run
     assert "run:ok  passed" in said["out"], said["out"]
     assert said["err"].index(making) < said["err"].index("starting the host")
+    made.rmdir()  # a run without a budget makes it as it comes by, and does not count that
+    begun = time.monotonic()
+    assert "run:ok  passed" in run(copied, "--rerun", book)["out"]
+    assert made.exists()
+    took = record(copied, "notebooks/lives/wants", "run")["metadata"]["kb_run"]["took"]
+    assert took < time.monotonic() - begun - 4
 
     made.rmdir()
     said = run(copied, "--max-age", "0", "--budget", "20m", book)

@@ -38,6 +38,18 @@ def test_what_has_to_be_made(project: Project) -> None:
     assert fixtures.missing(book, slow) == {}
 
 
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [("echo first; echo no room >&2; exit 3", "no room"), ("exit 3", "it printed nothing")],
+)
+def test_what_cannot_be_made(project: Project, script: str, why: str) -> None:
+    project.write("ci/fixtures/one", f"#!/bin/sh\n{script}\n")
+    (project.root / "ci/fixtures/one").chmod(0o755)
+    with pytest.raises(fixtures.FixtureError) as raised:
+        fixtures.make(project.root, "one")
+    assert str(raised.value) == f"ci/fixtures/one failed: {why}"
+
+
 MISTAKES = {
     "not TOML": "one 300\n",
     "no such fixture": "on = 300\n",

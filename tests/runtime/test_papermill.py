@@ -276,8 +276,9 @@ def test_a_kill_in_the_middle_of_apply(
         [kernel] = [
             pid for pid in children if "ipykernel" in Path(f"/proc/{pid}/cmdline").read_text()
         ]
-        script = Path(f"/proc/{kernel}/task/{kernel}/children").read_text().split()
-        pids = {"kernel": kernel, "papermill": process.pid, "bash": next(iter(script), "0")}
+        children = Path(f"/proc/{kernel}/task/{kernel}/children").read_text().split()
+        [script] = [pid for pid in children if Path(f"/proc/{pid}/comm").read_text() == "bash\n"]
+        pids = {"kernel": kernel, "papermill": process.pid, "bash": script}
         os.kill(int(pids[victim]), signal.SIGKILL)
         _, said = process.communicate(timeout=60)
         if victim == "papermill":  # nobody is left to end the kernel; here the test is

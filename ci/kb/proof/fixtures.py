@@ -1,4 +1,4 @@
-"""Fixtures that take minutes to make, by ``ci/fixtures.toml``: how long, and which are missing."""
+"""Fixtures: made by the scripts in ``ci/fixtures``; which take minutes, by ``ci/fixtures.toml``."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from filelock import FileLock
+
 from kb.proof import tables
 from kb.proof.catalog import Notebook
 
 SLOW = Path("ci/fixtures.toml")
+
+
+class FixtureError(Exception):
+    """A fixture that could not be made. One sentence."""
 
 
 def slow(root: Path) -> dict[str, float]:
@@ -34,14 +40,23 @@ def missing(notebook: Notebook, slow: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def make(root: Path, name: str) -> None:
-    """Make a fixture. Where that fails, the run that wants it tries once more, and says why."""
-    built = root / "build/fixtures"
-    built.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        [root / "ci/fixtures" / name, built / name],
-        env={**os.environ, "PYTHON": sys.executable},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        check=False,
-    )
+def make(root: Path, name: str) -> Path:
+    """The directory that ``ci/fixtures/NAME`` fills; one process at a time asks it to.
+
+    Raises :class:`FixtureError`.
+    """
+    target = root / "build/fixtures" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        done = subprocess.run(
+            [root / "ci/fixtures" / name, target],
+            env={**os.environ, "PYTHON": sys.executable},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines() or ["it printed nothing"]
+        raise FixtureError(f"ci/fixtures/{name} failed: {said[-1].strip()}")
+    return target

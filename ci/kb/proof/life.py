@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import random
 import re
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -18,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from filelock import FileLock
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
-from kb.proof import branches, claims, hosts, plan, records, snapshots, stages
+from kb.proof import branches, claims, fixtures, hosts, plan, records, snapshots, stages
 from kb.proof.catalog import MAGIC, Notebook
+from kb.proof.fixtures import FixtureError
 from kb.proof.hosts import (
     Host,
     HostError,
@@ -126,6 +123,7 @@ class Life:
         self._known: snapshots.Snapshot | None = None  # the first look at a host
         self._before: snapshots.Snapshot | None = None  # before anything was applied
         self._applied: snapshots.Snapshot | None = None  # after the first apply
+        self._making = 0.0  # seconds of this stage that fixtures took, which other machines have
         self._account: Account = self._begun()
 
     def run(self, stage: str, key: str) -> Run:
@@ -136,7 +134,7 @@ class Life:
         steps: dict[str, Callable[[], None]] = {
             name: getattr(self, f"_{name}") for name in stages.NAMED
         }
-        begun = time.monotonic()
+        begun, self._making = time.monotonic(), 0.0
         self._account = self._begun()
         with self._writing(stage):
             unfinished = self._content(stage, key, begun, ended=records.INTERRUPTED)
@@ -147,7 +145,7 @@ class Life:
             except HostHungError as hung:
                 self._start_over(str(hung), time.monotonic() - begun)
                 steps[stage]()
-        except (StageError, HostError, snapshots.StateError) as error:
+        except (StageError, HostError, snapshots.StateError, FixtureError) as error:
             self._account.fail(str(error))
         except BaseException as error:  # Ctrl-C, and defects of ours: a record, and on it goes
             interrupted = isinstance(error, KeyboardInterrupt)
@@ -211,7 +209,7 @@ class Life:
             root=self.notebook.root,
             outcome=outcome,
             key=key,
-            took=round(time.monotonic() - begun, 1),
+            took=round(time.monotonic() - begun - self._making, 1),
             **{name: value for name, value in account.details.items() if name != "passed"},
         )
         nb.metadata.pop("papermill", None)  # paths of this machine, and a status that can be wrong
@@ -570,29 +568,17 @@ class Life:
 
     def _fixtures(self) -> dict[str, Path]:
         """The directories that the notebook wants mounted, made by the scripts in ci/fixtures."""
+        begun = time.monotonic()
         found = {}
         if self.notebook.others:
             found[RUNBOOKS] = self.notebook.root / RUNBOOKS
         for name in self.notebook.metadata.get("fixtures", []):
-            script = self.notebook.root / "ci/fixtures" / name
-            target = self.notebook.root / "build/fixtures" / name
-            if not script.is_file():
+            if not (self.notebook.root / "ci/fixtures" / name).is_file():
                 raise StageError(
                     f"there is no ci/fixtures/{name}, which {self.notebook.path} wants"
                 )
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(target.with_suffix(".lock")):
-                done = subprocess.run(
-                    [str(script), str(target)],
-                    env={**os.environ, "PYTHON": sys.executable},
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                )
-            if done.returncode != 0:
-                raise StageError(f"ci/fixtures/{name} failed: {_last(done.stderr or done.stdout)}")
-            found[name] = target
+            found[name] = fixtures.make(self.notebook.root, name)
+        self._making += time.monotonic() - begun
         return found
 
     def _prepare(self, session: Session) -> dict[str, Any]:

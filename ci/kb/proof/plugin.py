@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import os
 import time
@@ -351,7 +352,8 @@ class RunContext:
             if decision.must or ready <= self.budget / 2:
                 for name, seconds in missing.items():
                     tell(f"making ci/fixtures/{name}, which takes about {seconds / 60:.0f} min\n")
-                    fixtures.make(self.root, name)
+                    with contextlib.suppress(fixtures.FixtureError):
+                        fixtures.make(self.root, name)  # what wants it tries again, and says why
 
     def leaves_to_another(self, host: hosts.Host, notebook: catalog.Notebook) -> bool:
         """A virtual machine is slow: it takes what no container here can run."""

@@ -21,7 +21,7 @@ from typing import Any
 from IPython.core.error import InputRejected
 from IPython.core.interactiveshell import ExecutionInfo, InteractiveShell
 
-from kb.runtime import border, parameters, redact, shell
+from kb.runtime import asserts, border, parameters, redact, shell
 from kb.runtime.paths import TRUST, PathError, declared, locate, shown
 from kb.runtime.planning import Planner
 from kb.runtime.undo import (
@@ -71,6 +71,7 @@ def load(ipython: InteractiveShell) -> None:
         ipython.register_magic_function(magic, "cell", magic.__name__)  # type: ignore[arg-type]
     ipython.events.register("pre_run_cell", guard.before_cell)
     ipython.ast_transformers.append(guard)  # type: ignore[arg-type] # wants only a visit()
+    ipython.ast_transformers.append(asserts.Told())
     kernel = getattr(ipython, "kernel", None)
     if kernel is not None:
         border.check_senders(ipython)

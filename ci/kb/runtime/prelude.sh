@@ -96,5 +96,16 @@ if [ -n "${KB_TRACE:-}" ]; then
   set -x
 fi
 
+# kb-failed LINE: reports where a command failed: the line of the cell that has it, or has called or
+# sourced what has it.
+kb-failed() {
+  local line=$1 depth
+  for ((depth = 1; depth < ${#BASH_SOURCE[@]}; depth++)); do
+    [ "${BASH_SOURCE[depth]}" != "$0" ] || break
+    line=${BASH_LINENO[depth]}
+  done
+  { echo "$line" >>"$KB_FAILED"; } 2>/dev/null || true # a full disk must not hide what failed
+}
+
 # The last report counts: one of a command substitution may come before, and be of no consequence.
-trap 'echo "$LINENO" >>"$KB_FAILED"' ERR
+trap 'kb-failed "$LINENO"' ERR

@@ -10,6 +10,7 @@ import codecs
 import contextlib
 import ctypes
 import os
+import re
 import selectors
 import shutil
 import signal
@@ -66,9 +67,8 @@ class Completed:
             name = signal.Signals(-self.status).name
             return f"it was ended by {name}"
         if self.failure:
-            return (
-                f"line {self.failure.line}, `{self.failure.text}`, exited with status {self.status}"
-            )
+            text = f", `{self.failure.text}`," if self.failure.text else ""
+            return f"line {self.failure.line}{text} exited with status {self.status}"
         last = next((li for li in reversed(self.output.splitlines()) if li.strip()), "")
         return f"{last.strip()} (status {self.status})" if last else f"status {self.status}"
 
@@ -120,36 +120,37 @@ def run(
         temporary = work / "tmp"
         temporary.mkdir()
         before = time.monotonic()
-        process = subprocess.Popen(
-            [*within, *STRICT, str(file)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=cwd,
-            env={
-                **os.environ,
-                "TERM": "dumb",
-                "NO_COLOR": "1",
-                **SAME_EVERYWHERE,
-                **(env or {}),
-                "TMPDIR": str(temporary),
-                "BASH_ENV": str(PRELUDE),
-                "KB_FAILED": str(report),
-                "KB_REBOOT": str(reboot),
-                "KB_REFUSED": str(refused),
-                "KB_PYTHON": sys.executable,
-            },
-            start_new_session=True,  # so that a timeout ends its children, too
-            preexec_fn=die_with_parent,  # noqa: PLW1509 - one call, which takes no lock
-        )
-        try:
-            with _guarded(process.pid):
+        with _guarded() as guarded:
+            process = subprocess.Popen(
+                [*within, *STRICT, str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=cwd,
+                env={
+                    **os.environ,
+                    "TERM": "dumb",
+                    "NO_COLOR": "1",
+                    **SAME_EVERYWHERE,
+                    **(env or {}),
+                    "TMPDIR": str(temporary),
+                    "BASH_ENV": str(PRELUDE),
+                    "KB_FAILED": str(report),
+                    "KB_REBOOT": str(reboot),
+                    "KB_REFUSED": str(refused),
+                    "KB_PYTHON": sys.executable,
+                },
+                start_new_session=True,  # so that a timeout ends its children, too
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - one call, which takes no lock
+            )
+            try:
+                guarded(process.pid)
                 if started:
                     started(process.pid)
                 output = _follow(process, timeout, emit, _without(file, temporary))
-        except BaseException:
-            _end(process)
-            raise
+            except BaseException:
+                _end(process)
+                raise
         seconds = time.monotonic() - before
         _wait_for_others(process.pid)
         no = _said_in(refused)
@@ -173,21 +174,28 @@ def die_with_parent() -> None:
 
 
 @contextlib.contextmanager
-def _guarded(session: int) -> Iterator[None]:
-    """See to it that what the script has started does not outlive a kernel that is killed.
+def _guarded() -> Iterator[Callable[[int], None]]:
+    """See to it that what a script has started does not outlive a kernel that is killed.
 
     The signal of :func:`die_with_parent` reaches bash alone; a download that goes on would write
-    where the next run cleans up. The pipe ends with this process, however that does.
+    where the next run cleans up. The guard is there before the script, is told the script's
+    session, and kills that when its pipe ends, which it does with this process, however that does.
     """
+    until = 'read -r session && [ "$session" != over ] && { read -r _ || kill -9 "-$session"; }'
     guard = subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _ || kill -9 "-$1"', "guard", str(session)],
+        ["/bin/sh", "-c", until, "guard"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+    def guarded(session: int) -> None:
+        assert guard.stdin is not None
+        os.write(guard.stdin.fileno(), f"{session}\n".encode())
+
     try:
-        yield
+        yield guarded
     finally:
         guard.communicate(b"over\n")
 
@@ -266,9 +274,16 @@ def _follow(
 def _without(file: Path, temporary: Path) -> Callable[[str], str]:
     """Takes scratch paths out of whole lines: they mean nothing to a reader, and are gone then.
 
-    Bash begins what it says with the script's path: `line 3: x: command not found` is enough.
+    Bash begins what it says with the script's path: `line 3: x: command not found` is enough. Of
+    what the prelude's functions say not even the line: it is none of the cell's.
     """
-    return lambda text: text.replace(f"{file}: line ", "line ").replace(str(temporary), "$TMPDIR")
+    ours = re.compile(rf"{re.escape(str(PRELUDE))}: line \d+: ")
+
+    def without(text: str) -> str:
+        text = ours.sub("", text).replace(f"{file}: line ", "line ")
+        return text.replace(str(temporary), "$TMPDIR")
+
+    return without
 
 
 class _Capped:
