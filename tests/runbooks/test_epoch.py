@@ -9,7 +9,10 @@ from __future__ import annotations
 import email.utils
 import importlib.util
 import json
+import os
+import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -19,6 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from project import wait_for
 
 PROGRAM = Path(__file__).parents[2] / "runbooks/training/coordinate/epoch.py"
 spec = importlib.util.spec_from_file_location("epoch", PROGRAM)
@@ -222,3 +226,47 @@ def test_a_job_whose_lease_is_lost_is_ended(etcd: Any) -> None:
     }
     with pytest.raises(epoch.RefusedError, match="the lease of a was lost: the command was ended"):
         epoch.hold(epoch.Jobs(etcd, "a"), 1, 5, ["sleep", "600"])
+
+
+@pytest.mark.parametrize("runs", [True, False], ids=["while it runs", "while it waits"])
+def test_an_interrupt_from_the_keyboard(etcd: Any, tmp_path: Path, runs: bool) -> None:
+    """The command ends as it does without epoch; who waits is told in a sentence."""
+    other = {"response_range": {"kvs": [{"key": "", "value": "bXk=", "mod_revision": "3"}]}}
+    Answers.told |= {
+        "/v3/lease/grant": {"ID": "1", "TTL": "60"},
+        "/v3/kv/txn": {"header": {"revision": "7"}, "succeeded": runs, "responses": [other] * 4},
+        "/v3/lease/keepalive": {"result": {"ID": "1", "TTL": "60"}},
+        "/v3/lease/revoke": {},
+    }
+    asked = tmp_path / "asked"
+    Answers.told["/v3/kv/txn"] = lambda body, said=Answers.told["/v3/kv/txn"]: asked.touch() or said
+    saves = "trap 'sleep 0.5; echo saved; exit 4' INT; touch $0; while :; do sleep 0.1; done"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            PROGRAM,
+            "hold",
+            "--ttl=60",
+            "a",
+            "--",
+            "sh",
+            "-c",
+            saves,
+            tmp_path / "began",
+        ],
+        env={**os.environ, "ETCDCTL_ENDPOINTS": etcd.endpoints[0], "ETCDCTL_USER": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # Pytest may be run where the keyboard's signal is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+    )
+    wait_for((tmp_path / ("began" if runs else "asked")).exists)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    if runs:
+        assert (process.returncode, out, err) == (4, "saved\n", "")
+    else:
+        assert (process.returncode, out) == (130, "")
+        assert err == "epoch: interrupted: nothing more is done; a lease ends by itself\n"

@@ -57,7 +57,7 @@ FULL, LOOSE, SLOW, APART = (
     3,
 )  # of the quota; of the file; seconds of a sync; of time
 ROOM = 64 << 20  # bytes that are worth the stop of a member, which is what defragmenting is
-WRONG, REFUSED = 1, 3
+WRONG, REFUSED, INTERRUPTED = 1, 3, 130
 Answer = TypeVar("Answer")
 
 
@@ -404,6 +404,7 @@ def hold(job: Jobs, seconds: int, wait: float, command: Sequence[str]) -> int:
         lease.end()
         raise EpochError(f"{command[0]} cannot be run ({error.strerror}): correct it") from None
     signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # from the keyboard, the command has it, too
     while process.poll() is None and not lease.lost.is_set():
         time.sleep(0.1)
     if process.poll() is None:
@@ -740,6 +741,9 @@ def main(arguments: list[str]) -> int:
             commit(Jobs(etcd, given.job), given.epoch, given.checkpoint, given.within)
         else:
             show(Jobs(etcd, given.job))
+    except KeyboardInterrupt:
+        print("epoch: interrupted: nothing more is done; a lease ends by itself", file=sys.stderr)
+        return INTERRUPTED
     except EpochError as error:
         print(f"epoch: {error}", file=sys.stderr)
         return REFUSED if isinstance(error, RefusedError) else WRONG
