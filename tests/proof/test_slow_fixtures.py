@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,38 @@ def test_what_cannot_be_made(project: Project, script: str, why: str) -> None:
     with pytest.raises(fixtures.FixtureError) as raised:
         fixtures.make(project.root, "one")
     assert str(raised.value) == f"ci/fixtures/one failed: {why}"
+
+
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        ("exit 0", None),
+        ("echo the processor has AMX; exit 1", "the processor has AMX"),
+        ("exit 1", "ci/usable/one says nothing"),
+    ],
+)
+def test_what_is_of_no_use_here(project: Project, script: str, why: str | None) -> None:
+    write(project, "")
+    project.add(BOOK, notebook(fixtures=["two", "one"]))
+    book = catalog.read(project.root, Path(BOOK))
+    assert fixtures.unusable(book) is None
+    project.write("ci/usable/one", f"#!/bin/sh\n{script}\n")
+    (project.root / "ci/usable/one").chmod(0o755)
+    assert fixtures.unusable(book) == why
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "says"),
+    [
+        ("flags : fpu avx512f amx_bf16 amx_tile amx_int8", 1, "which has AMX"),
+        ("flags : fpu avx512f", 0, ""),
+    ],
+)
+def test_where_user_mode_linux_starts(tmp_path: Path, flags: str, status: int, says: str) -> None:
+    (tmp_path / "cpuinfo").write_text(f"{flags}\n")
+    command = [ROOT / "ci/usable/small-kernel", tmp_path / "cpuinfo"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, says in done.stdout) == (status, True)
 
 
 MISTAKES = {

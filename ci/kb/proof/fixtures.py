@@ -40,6 +40,21 @@ def missing(notebook: Notebook, slow: Mapping[str, float]) -> dict[str, float]:
     }
 
 
+def unusable(notebook: Notebook) -> str | None:
+    """Why a fixture that ``notebook`` wants is of no use on this machine, by ``ci/usable/NAME``.
+
+    That is a program which ends with 1 and one sentence where it is so: what the machine is made of
+    and what no host on it can change. No run hangs on it, so no record does.
+    """
+    for name in notebook.metadata.get("fixtures", []):
+        usable = notebook.root / "ci/usable" / name
+        if usable.exists():
+            done = subprocess.run([usable], capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                return (done.stdout or done.stderr).strip() or f"ci/usable/{name} says nothing"
+    return None
+
+
 def make(root: Path, name: str) -> Path:
     """The directory that ``ci/fixtures/NAME`` fills; one process at a time asks it to.
 

@@ -403,7 +403,7 @@ class RunContext:
                 "this runbook changes the machine it runs on: pass --change-this-machine to allow"
                 " that"
             )
-        return host.lacks(notebook)
+        return host.lacks(notebook) or fixtures.unusable(notebook)
 
     def life(self, item: StageItem) -> Life:
         """The life that ``item`` belongs to; the one before it is ended."""
