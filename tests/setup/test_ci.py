@@ -60,6 +60,22 @@ FAILED = "FAILED notebooks/training/etcd.ipynb::debian-13::run - training/etcd.i
 DIFFERS = f"{FAILED}, run: docs/claims/a1.yml:1: `a1-x` is recorded as refuted on debian-13, but"
 
 
+def ran(clone: Path, part: str, said: str, again: int) -> subprocess.CompletedProcess[str]:
+    """`.ci/run`, where `make part` says this and fails, and a second run ends with a status."""
+    (clone.parent / "said").write_text(f"{said}\n")
+    (clone.parent / "make").write_text(
+        f"""#!/bin/sh
+        echo "made $*"
+        case $* in
+            *-k*|*--last-failed*) exit {again} ;;
+            {part}*) cat {clone.parent}/said; exit 1 ;;
+        esac
+        """
+    )
+    env = {**os.environ, "PATH": f"{clone.parent}:{os.environ['PATH']}"}
+    return subprocess.run([clone / ".ci/run"], env=env, check=False, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize(
     ("said", "again", "status", "runs"),
     [
@@ -70,25 +86,40 @@ DIFFERS = f"{FAILED}, run: docs/claims/a1.yml:1: `a1-x` is recorded as refuted o
         ("make: *** no rule", 0, 1, 1),
     ],
 )
-def test_what_failed_has_a_second_run(
+def test_a_notebook_that_failed_has_a_second_run(
     clone: Path, said: str, again: int, status: int, runs: int
 ) -> None:
-    (clone.parent / "said").write_text(f"{said}\n")
-    (clone.parent / "make").write_text(
-        f"""#!/bin/sh
-        echo "made $*"
-        case $* in
-            *-k*) exit {again} ;;
-            site*) cat {clone.parent}/said; exit 1 ;;
-        esac
-        """
-    )
-    env = {**os.environ, "PATH": f"{clone.parent}:{os.environ['PATH']}"}
-    done = subprocess.run([clone / ".ci/run"], env=env, check=False, capture_output=True, text=True)
+    done = ran(clone, "site", said, again)
     assert (done.returncode, done.stdout.count("made site")) == (status, runs), done.stdout
     assert ("ARGS=--budget 10m -k 'etcd'" in done.stdout) == (runs == 2)
     unsteady = "UNSTEADY, failed once and passed then: etcd." in done.stdout
     assert unsteady == (status == 0)
+
+
+def of_tests(number: int) -> str:
+    return "\n".join(f"FAILED tests/site/test_x.py::test_{n} - slow" for n in range(number))
+
+
+@pytest.mark.parametrize(
+    ("said", "again", "status", "runs"),
+    [
+        (of_tests(2), 0, 0, 2),
+        (of_tests(2), 1, 1, 2),
+        (of_tests(6), 0, 1, 1),  # that is no neighbour
+        (f"{of_tests(1)}\nERROR tests/site/test_y.py", 0, 1, 1),
+        ("make: *** no rule", 0, 1, 1),
+    ],
+)
+def test_tests_that_failed_have_a_second_run(
+    clone: Path, said: str, again: int, status: int, runs: int
+) -> None:
+    done = ran(clone, "test", said, again)
+    assert (done.returncode, done.stdout.count("made test")) == (status, runs), done.stdout
+    again_asked = "made test ARGS=--last-failed --last-failed-no-failures none" in done.stdout
+    assert again_asked == (runs == 2)
+    unsteady = "UNSTEADY, failed once and passed then: test_0, test_1." in done.stdout
+    assert unsteady == (status == 0)
+    assert "made site" in done.stdout
 
 
 def test_a_history_without_the_commit_that_passed(clone: Path) -> None:
