@@ -95,7 +95,7 @@ class Flux:
         for arguments in (
             ["apply", "--server-side", f"--filename={built / 'crds'}"],
             ["create", "namespace", "flux-system"],
-            ["wait", "crd", "--all", "--for=condition=Established", "--timeout=300s"],
+            ["wait", "crd", "--all", "--for=condition=Established", "--timeout=60s"],
         ):
             done = subprocess.run(
                 ["kubectl", *arguments], capture_output=True, text=True, check=False
