@@ -35,6 +35,9 @@ def main(arguments: list[str]) -> int:
         return 2
     seen: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     for name in arguments:
+        if not any(Path(name).glob("*/notebooks/*/*.run.ipynb")):
+            print(f"{name} holds no runs: name copies of build/runs", file=sys.stderr)
+            return 2
         for where, what in verdicts(Path(name)).items():
             seen[where][name] = what
     moved = {

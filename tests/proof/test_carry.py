@@ -7,6 +7,7 @@ from pathlib import Path
 
 import papermill.cli
 import pytest
+from golden import Told
 from kb.proof import carry
 from kb.runtime import carried
 from project import Project, code, runbook
@@ -43,3 +44,28 @@ def test_what_is_carried_is_run_as_by_papermill(
     monkeypatch.setattr(sys, "argv", ["name.pyz", "show", "nothing.ipynb"])
     assert carried.main() == 1
     assert "nothing.ipynb: No such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [[], ["runbooks/a/none.ipynb"], ["runbooks/a/none.ipynb", "out"]], ids=len
+)
+def test_words_that_carry_nothing(
+    words: list[str],
+    project: Project,
+    told: Told,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(project.root)
+    monkeypatch.setattr(sys, "argv", ["carry", *words])
+    assert carry.main() == 2
+    told(capsys.readouterr().err)
+
+
+def test_a_place_that_cannot_be_carried_to(
+    copied: Path, told: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("file").touch()
+    monkeypatch.setattr(sys, "argv", ["carry", "runbooks/area/name.ipynb", "file/x"])
+    assert carry.main() == 2
+    told(capsys.readouterr().err)

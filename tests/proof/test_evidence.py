@@ -68,6 +68,10 @@ EDITS: dict[str, Any] = {
     "an old schema": lambda run: run.update(schema=1),
     "an unknown notebook": lambda run: run.update(notebook="runbooks/a/y.ipynb"),
     "an unknown stage": lambda run: run.update(stage="no"),
+    "no stage": lambda run: run.pop("stage"),
+    "a stage that is a path": lambda run: run.update(stage="../up"),
+    "a machine that is a path": lambda run: run["host"].update(machine="../../../../up"),
+    "a host that is none": lambda run: run.update(host="web"),
     "of the future": lambda run: run.update(started="2999-01-01T00:00:00Z"),
 }
 
@@ -80,6 +84,7 @@ def test_what_cannot_be_brought_in(ran: Project, what: str, told: Told) -> None:
     with told.raises(EvidenceError):
         evidence.add(ran.root, ran.root / "out.ipynb", "web")
     assert not list((ran.root / "docs").rglob("*.ipynb"))
+    assert not (ran.root.parent / "up").exists()
 
 
 def test_a_host_that_is_a_path(ran: Project, told: Told) -> None:

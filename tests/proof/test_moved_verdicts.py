@@ -40,3 +40,10 @@ def test_a_verdict_that_moved_is_named(tmp_path: Path) -> None:
 
 def test_one_run_is_nothing_to_compare(tmp_path: Path) -> None:
     assert compared(tmp_path) == (2, "name at least two directories of runs to compare\n")
+
+
+def test_a_directory_without_runs_is_none_that_agrees(tmp_path: Path) -> None:
+    record(tmp_path / "first", "confirmed", "12 ms")
+    missing = tmp_path / "frist"
+    said = f"{missing} holds no runs: name copies of build/runs\n"
+    assert compared(tmp_path / "first", missing) == (2, said)

@@ -189,6 +189,22 @@ def test_a_budget_of_nonsense(text: str, told: Told) -> None:
         plan.budget(text)
 
 
+@pytest.mark.parametrize(("text", "days"), [("7", 7), ("0", 0), ("0.5", 0.5), (" 14 ", 14)])
+def test_an_age(text: str, days: float) -> None:
+    assert plan.age(text) == datetime.timedelta(days=days)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "nan", "inf", "1e9", "9999999999", "a week"])
+def test_an_age_of_nonsense(text: str, told: Told) -> None:
+    with told.raises(PlanError):
+        plan.age(text)
+
+
+def test_no_revision_is_not_any(ran: Project, told: Told) -> None:
+    with told.raises(PlanError):
+        decided(ran, changed_since="")
+
+
 def test_shards_share_the_seconds_and_run_everything_once() -> None:
     took = [300, 10, 200, 90, 200, 5, 5, 60]
     lives = {f"{n} on box": plan.Decision("asked for", s) for n, s in enumerate(took)}

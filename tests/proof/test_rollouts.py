@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,7 @@ from kb.proof.fleet import FleetError
 from kb.proof.inventory import InventoryError
 from kb.proof.rollouts import HostState, Rollout, RolloutError
 from kb.runtime.record import RUN, SCHEMA
-from project import Project
+from project import Project, wait_for
 
 WHICH = "runbooks/a/x"
 OVER_SSH = "Task failed: Failed to connect to the host via ssh: "
@@ -82,29 +87,66 @@ def test_a_command_that_lacks_a_word(told: Told, monkeypatch: pytest.MonkeyPatch
         fleet._options()
 
 
+@pytest.mark.parametrize("share", ["-5", "101", "half"])
+def test_a_share_of_failures_that_is_none(
+    share: str, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["fleet", "x", "y", "plan", f"--max-fail={share}"])
+    with told.raises(FleetError):
+        fleet._options()
+
+
 def test_no_ansible(project: Project, told: Told) -> None:
     project.write("hosts.ini", "a\n")
     with told.raises(InventoryError):
         inventory.read(project.root, project.root / "hosts.ini")
 
 
-def test_a_roll_out_that_is_interrupted(
-    project: Project, begun: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupted(*_: Any, **__: Any) -> None:
-        fleet.begin(begun, ["a"])
-        raise KeyboardInterrupt
+# Ends a second after it was asked to, as what has to end its workers does.
+ANSIBLE = """#!/bin/bash
+trap 'sleep 1; touch ended; exit 99' INT
+touch began
+while :; do sleep 0.1; done
+"""
+RUN_IT = """
+from pathlib import Path
+from kb.proof import fleet, rollouts
+path = {path!r}
+fleet.run(Path.cwd(), rollouts.read(Path(path)), {{"path": path}})
+"""
 
-    monkeypatch.setattr(fleet.subprocess, "run", interrupted)
-    rollout = Rollout(
-        WHICH, "apply", "hosts.ini", "20261128T010203Z", {}, {"a": HostState(), "b": HostState()}
-    )
-    done = fleet.run(project.root, rollout, {"path": str(begun)})
+
+def test_a_roll_out_that_is_interrupted(project: Project) -> None:
+    project.write("build/ansible/bin/ansible-playbook", ANSIBLE)
+    (project.root / "build/ansible/bin/ansible-playbook").chmod(0o755)
+    hosts = {"a": HostState("begun", 1), "b": HostState()}
+    rollout = Rollout(WHICH, "apply", "hosts.ini", "20261128T010203Z", {}, hosts)
+    path = rollouts.place(project.root, WHICH, "apply", rollout.started)
+    rollouts.write(path, rollout)
+    command = [sys.executable, "-c", RUN_IT.format(path=str(path))]
+    with subprocess.Popen(command, cwd=project.root, start_new_session=True) as process:
+        wait_for(lambda: (project.root / "began").exists() or process.poll() is not None)
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.returncode == 0
+    assert (project.root / "ended").exists()  # nobody has killed it before
+    done = rollouts.read(path)
+    assert done.ended
     assert {name: state.result for name, state in done.hosts.items()} == {
         "a": "begun",
         "b": "untouched",
     }
-    assert not list(begun.parent.glob("*.vars"))
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_the_end_waits_for_what_is_being_noted(begun: Path) -> None:
+    with ThreadPoolExecutor() as background:
+        with rollouts.changing(begun) as states:
+            ending = background.submit(rollouts.end, begun)
+            time.sleep(0.3)
+            states["a"] = HostState("passed", 1)
+        done = ending.result()
+    assert rollouts.read(begun) == done
+    assert (done.ended, done.hosts["a"].result) == (True, "passed")
 
 
 SPOILED: dict[str, Callable[[dict[str, Any]], object]] = {

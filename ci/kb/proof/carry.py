@@ -40,11 +40,24 @@ def archive(root: Path, paths: Iterable[Path]) -> bytes:
 
 def main() -> int:
     """``python -m kb.proof.carry runbooks/AREA/NAME.ipynb DIRECTORY``: copy them there."""
+    if len(sys.argv) != 3:
+        print(
+            "error: say python -m kb.proof.carry runbooks/AREA/NAME.ipynb DIRECTORY",
+            file=sys.stderr,
+        )
+        return 2
     path, target = Path(sys.argv[1]), Path(sys.argv[2])
-    for file in files(catalog.read(Path.cwd(), path)):
-        place = target / file.relative_to(path.parent)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file, place)
+    try:
+        for file in files(catalog.read(Path.cwd(), path)):
+            place = target / file.relative_to(path.parent)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, place)
+    except catalog.CatalogError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -116,7 +116,12 @@ def add(root: Path, file: Path, host: str, base: Path = COMMITTED) -> Path:
     if run.get("notebook") not in map(str, catalog.paths(root)):
         raise EvidenceError(f"{file}: there is no {run.get('notebook')} here that it could be of")
     facts = run.setdefault("host", {})
-    facts["name"] = host
+    if isinstance(facts, dict):
+        facts["name"] = host
+    try:  # before what it says of itself becomes a path
+        records.check(content)
+    except RecordError as error:
+        raise EvidenceError(f"{file}: {error}") from None
     content["metadata"].pop("papermill", None)  # paths of that machine
     for cell in content.get("cells", []):
         cell.get("metadata", {}).pop("papermill", None)

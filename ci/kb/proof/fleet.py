@@ -37,6 +37,7 @@ ROOM = 200 << 10  # KiB that a host needs for the file and what it unpacks
 SERIAL = {"plan": "100%", "apply": "1,25%,100%", "rollback": "100%"}
 MOST_FAILED = {"plan": 100, "apply": 0, "rollback": 100}
 _BATCH = re.compile(r"[1-9]\d*%?")
+_INTERRUPTED = 130
 
 
 class FleetError(Exception):
@@ -176,9 +177,11 @@ def run(root: Path, rollout: Rollout, told: Mapping[str, Any]) -> Rollout:
     ]
     try:
         # Its words go to the terminal; what counts is what has been noted, whatever its status.
-        subprocess.run(command, cwd=root, env=inventories.environment(root), check=False)
-    except KeyboardInterrupt:
-        pass  # Ansible has heard it, too, and ended; a host at work stays noted as begun
+        ansible = subprocess.Popen(command, cwd=root, env=inventories.environment(root))
+        try:
+            ansible.wait()
+        except KeyboardInterrupt:
+            ansible.wait()  # it has heard it, too, and ends; a host at work stays noted as begun
     finally:
         variables.unlink()
     return rollouts.end(path)
@@ -216,10 +219,10 @@ def summary(rollout: Rollout) -> Iterator[str]:
 def main() -> int:
     root = Path.cwd()
     try:
-        if sys.argv[1:2] == ["begin"]:
+        if sys.argv[1:2] == ["begin"] and len(sys.argv) == 3:
             begin(Path(sys.argv[2]), json.load(sys.stdin))
             return 0
-        if sys.argv[1:2] == ["take"]:
+        if sys.argv[1:2] == ["take"] and len(sys.argv) == 4:
             state = taken.take(root, Path(sys.argv[2]), sys.argv[3], json.load(sys.stdin))
             print(f"{rollouts.RESULTS[state.result]}: {state.said}")
             return int(state.result != "passed")
@@ -238,8 +241,17 @@ def main() -> int:
     except OSError as error:
         print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: it was interrupted: make site RUN=0 shows how far it came", file=sys.stderr)
+        return _INTERRUPTED
     print("\n".join(summary(done)))
     return int(done.outcome != "passed")
+
+
+def _percent(text: str) -> int:
+    if not (text.isdecimal() and int(text) <= 100):
+        raise argparse.ArgumentTypeError(f"{text} is not a percentage: say 0 to 100")
+    return int(text)
 
 
 def _options() -> argparse.Namespace:
@@ -258,7 +270,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--hosts", help="hosts and groups, with commas; failed: where it failed")
     parser.add_argument("--serial", help="hosts in each batch, such as 1,25%%,100%%")
-    parser.add_argument("--max-fail", type=int, help="percent of a batch that may fail")
+    parser.add_argument("--max-fail", type=_percent, help="percent of a batch that may fail")
     return parser.parse_args()
 
 

@@ -1,6 +1,7 @@
 """The committed format of notebooks: one text for one content, so that a diff shows what changed.
 
-``python -m kb.proof.format DIRECTORY...`` (``make fmt``) rewrites every notebook below in it.
+``python -m kb.proof.format PATH...`` (``make fmt``) rewrites these notebooks, or all below a
+directory, in it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Any
 
 import nbformat
 
+from kb.runtime.record import write_atomically
+
 KERNEL = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -25,10 +28,13 @@ RANDOM = re.compile(r"[0-9a-f]{8}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 TITLE_WORDS = 4
 
 
-def notebooks(directories: list[Path]) -> Iterator[Path]:
-    """The notebook files below ``directories``, sorted."""
-    for directory in directories:
-        for path in sorted(directory.rglob("*.ipynb")):
+def notebooks(places: list[Path]) -> Iterator[Path]:
+    """The notebook files in ``places``: what is named, and what lies below a directory, sorted."""
+    for place in places:
+        if not place.is_dir():
+            yield place
+            continue
+        for path in sorted(place.rglob("*.ipynb")):
             if ".ipynb_checkpoints" not in path.parts:
                 yield path
 
@@ -39,7 +45,8 @@ def canonical(text: str) -> str:
     Raises :class:`ValueError` if ``text`` is not the JSON of a notebook.
     """
     notebook = json.loads(text)
-    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
+    cells = notebook.get("cells") if isinstance(notebook, dict) else None
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise ValueError("it has no list of cells")
     notebook = copy.deepcopy(notebook)
     given = notebook.get("metadata", {})
@@ -87,18 +94,23 @@ def _identity(cell: dict[str, Any], taken: set[str]) -> str:
 
 def main() -> int:
     """Rewrite what differs; the status is 1 if a file could not be read as a notebook."""
+    if not sys.argv[1:]:
+        print("error: name notebooks, or directories that hold some", file=sys.stderr)
+        return 2
     status = 0
     for path in notebooks([Path(argument) for argument in sys.argv[1:]]):
-        text = path.read_text(encoding="utf-8")
         try:
+            text = path.read_text(encoding="utf-8")
             wanted = canonical(text)
-        except ValueError as error:
-            print(f"{path}: not a notebook: {error}", file=sys.stderr)
+            if text != wanted:
+                write_atomically(path, wanted)  # it may be the only copy of an evening's work
+                print(f"{path}: rewritten")
+        except OSError as error:
+            print(f"error: {path}: {error.strerror}", file=sys.stderr)
             status = 1
-            continue
-        if text != wanted:
-            path.write_text(wanted, encoding="utf-8")
-            print(f"{path}: rewritten")
+        except ValueError as error:
+            print(f"error: {path}: not a notebook: {error}", file=sys.stderr)
+            status = 1
     return status
 
 

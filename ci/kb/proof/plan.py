@@ -35,6 +35,7 @@ SAMPLE = 0.1  # of what is fresh, where there is a budget
 UNKNOWN = 60.0  # seconds that a life is taken to last that has never run
 _SHARD = re.compile(r"(\d+)/(\d+)")
 _BUDGET = re.compile(r"(\d+(?:\.\d+)?)([smh])")
+_DAYS = re.compile(r"\d+(?:\.\d+)?")
 
 
 class PlanError(Exception):
@@ -78,7 +79,7 @@ def make(
     """
     known = {claim.id: claim for claim in claims}
     books = list(notebooks)
-    changed = _changed(books, changed_since) if changed_since else set()
+    changed = set() if changed_since is None else _changed(books, changed_since)
     plan: Plan = {}
     for host in hosts:
         for notebook in books:
@@ -221,6 +222,16 @@ def budget(text: str) -> float:
     if not found:
         raise PlanError(f"--budget {text}: it must be a number with s, m or h, such as 40m")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def age(text: str) -> datetime.timedelta:
+    """The limit from a number of days. Raises :class:`PlanError`."""
+    try:
+        if _DAYS.fullmatch(text.strip()):
+            return datetime.timedelta(days=float(text))
+    except OverflowError:
+        pass  # millions of years
+    raise PlanError(f"--max-age {text}: it must be a number of days, such as 7, 0.5 or 0")
 
 
 def shard(plan: Plan, text: str) -> set[str]:

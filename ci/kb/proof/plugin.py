@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import time
 from collections.abc import Generator, Iterator
@@ -51,8 +50,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--rerun", action="store_true", help="repeat runs that are still fresh, too")
     group.addoption(
         "--max-age",
-        type=float,
-        default=7,
+        default="7",
         metavar="DAYS",
         help="a run older than this is repeated though nothing changed (default: 7)",
     )
@@ -262,7 +260,7 @@ class RunContext:
         self.claims = recorded
         self.known = {claim.id: claim for claim in recorded}
         self.rerun = bool(config.option.rerun)
-        self.limit = datetime.timedelta(days=config.option.max_age)
+        self.limit = plan.age(config.option.max_age)
         given = config.option.budget
         self.budget = None if given is None else plan.budget(given)
         self.seed: int | None = config.option.seed

@@ -251,7 +251,7 @@ def read(path: Path, root: Path | None = None) -> Run:
             raise RecordError(f"it is larger than {LARGEST >> 20} MiB: remove it")
         raw = path.read_bytes()
         content = json.loads(raw)
-        _check(content)
+        check(content)
     except OSError as error:
         raise RecordError(f"it cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
@@ -279,7 +279,7 @@ def read(path: Path, root: Path | None = None) -> Run:
     return run
 
 
-def _check(content: Any) -> None:
+def check(content: Any) -> None:
     """Raise :class:`RecordError` unless ``content`` has the shape of a record."""
 
     def need(holds: object, what: str) -> None:

@@ -131,8 +131,7 @@ def read(path: Path) -> Rollout:
 @contextlib.contextmanager
 def changing(path: Path) -> Iterator[dict[str, HostState]]:
     """The hosts of a roll-out, to be changed by one process at a time. Raises RolloutError."""
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locked(path.with_suffix(".lock")):
         rollout = read(path)
         hosts = dict(rollout.hosts)
         yield hosts
@@ -141,10 +140,19 @@ def changing(path: Path) -> Iterator[dict[str, HostState]]:
 
 def end(path: Path) -> Rollout:
     """It has come to its end. Raises :class:`RolloutError`."""
-    rollout = replace(read(path), ended=True)
-    write(path, rollout)
-    path.with_suffix(".lock").unlink(missing_ok=True)
+    lock = path.with_suffix(".lock")
+    with _locked(lock):  # of a roll-out that was interrupted, something may be noted at this moment
+        rollout = replace(read(path), ended=True)
+        write(path, rollout)
+        lock.unlink()
     return rollout
+
+
+@contextlib.contextmanager
+def _locked(lock: Path) -> Iterator[None]:
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def load(root: Path) -> tuple[dict[str, list[Rollout]], dict[Path, str]]:
