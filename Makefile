@@ -108,5 +108,5 @@ lock: ## resolve the dependencies anew and write requirements*.txt
 	@ci/lock.sh
 
 .PHONY: clean
-clean: ## remove what make made (images stay in the engine)
+clean: ## remove what make made, records and notes of roll-outs too (images stay in the engine)
 	rm -rf --one-file-system .venv build site

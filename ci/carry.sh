@@ -9,7 +9,8 @@
 runbook=${1%.ipynb} version=${2:-}
 [[ $runbook == runbooks/*/* && -f $runbook.ipynb ]] ||
     die "'$runbook' is no runbook: say make carry NAME=runbooks/go/install"
-area=$(basename "$(dirname "$runbook")")
+[[ $version =~ ^(3\.[0-9]+)?$ ]] || die "'$version' is no version of Python: say make carry NAME=$runbook ARGS=3.12"
+area=${runbook%/*} area=${area##*/}
 site=build/carry/site
 file=build/carry/${runbook##*/}${version:+-$version}.pyz
 
@@ -29,7 +30,8 @@ make_file() {
     made_of >build/carry/made-of
     say "bringing the wheels"
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --target "$site" --require-hashes \
-        --only-binary :all: ${version:+--python-version "$version"} --requirement requirements-host.txt
+        --only-binary :all: ${version:+--python-version "$version"} --requirement requirements-host.txt >build/carry/pip.log 2>&1 ||
+        die "pip could not bring the wheels: $(grep ^ERROR: build/carry/pip.log | tail -n1) (all of it: build/carry/pip.log)."
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --target "$site" --upgrade --no-deps \
         --no-build-isolation .
     # Subprocesses, such as the kernel and kb-restore, find the package by PYTHONPATH.

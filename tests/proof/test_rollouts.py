@@ -96,6 +96,18 @@ def test_a_share_of_failures_that_is_none(
         fleet._options()
 
 
+def test_an_end_before_it_has_begun(
+    told: Told, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fleet, "prepare", interrupted)
+    monkeypatch.setattr(sys, "argv", ["fleet", "x", "y", "plan"])
+    assert fleet.main() == 130
+    told(capsys.readouterr().err)
+
+
 def test_no_ansible(project: Project, told: Told) -> None:
     project.write("hosts.ini", "a\n")
     with told.raises(InventoryError):

@@ -112,6 +112,7 @@ SYSTEMD = "has_systemd() { true; }; wait_for_engine() { answer=no; false; }; "
 NO_START = "echo; echo 'failed to start daemon: no space left on device'; echo"
 REFUSED = {"docker": client(NO_PERMISSION), "getent": "echo docker:x:999:", **NOT_ROOT}
 BROWSER = "is_debian() { false; }; "
+CARRIED = "mkdir -p runbooks/area; : >runbooks/area/x.ipynb;"
 DIES: dict[str, tuple[str, dict[str, str]]] = {
     "no engine and no root": (
         "ensure_engine make site",
@@ -175,6 +176,15 @@ DIES: dict[str, tuple[str, dict[str, str]]] = {
         {"uv": "[[ $1 == --version ]]", "ssh": "", "sha256sum": "echo x"},
     ),
     "what is no runbook is carried": ("ci/carry.sh runbooks/area/none", {}),
+    "a carried Python that is none": (f"{CARRIED} ci/carry.sh runbooks/area/x 312", {}),
+    "wheels that cannot be brought": (
+        f'{CARRIED} mkdir -p .venv/bin; mv "$(command -v python)" .venv/bin/;'
+        " ci/carry.sh runbooks/area/x 3.9",
+        {
+            "find": "",
+            "python": "[[ $2 != pip ]] || { echo ERROR: Ignored; echo ERROR: No such x; exit 1; }",
+        },
+    ),
     "a bench without Python": ("ci/bench.sh", {"uv": "", "find": "", "python3": "exit 1"}),
 }
 
