@@ -1,4 +1,4 @@
-// Called shows what commands say of a program: called collect|profile, or called failures|serve WAY
+// Called shows what commands say of a program: called collect|profile, or called failures|serve WAY, or called heap FILE
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 func main() {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("usage: called collect|profile, or called failures|serve WAY")
+		log.Fatal("usage: called collect|profile, or called failures|serve WAY, or called heap FILE")
 	}
 	switch os.Args[1] {
 	case "failures":
@@ -28,6 +28,10 @@ func main() {
 		for range 3 {
 			runtime.GC()
 		}
+	case "heap":
+		if err := keep(os.Args[2]); err != nil {
+			log.Fatal(err)
+		}
 	case "profile":
 		var text strings.Builder
 		if err := pprof.Lookup("heap").WriteTo(&text, 1); err != nil {
@@ -36,6 +40,24 @@ func main() {
 		first, _, _ := strings.Cut(text.String(), "\n")
 		fmt.Println(first)
 	default:
-		log.Fatalf("%s is none of collect, profile, failures and serve", os.Args[1])
+		log.Fatalf("%s is none of collect, profile, heap, failures and serve", os.Args[1])
 	}
+}
+
+// keep allocates at two moments, and writes the heap's profile as it is stored.
+func keep(name string) error {
+	early := make([]byte, 1<<20)
+	runtime.GC()
+	late := make([]byte, 1<<21)
+	runtime.GC()
+	file, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	if err := pprof.Lookup("heap").WriteTo(file, 0); err != nil {
+		return err
+	}
+	runtime.KeepAlive(early)
+	runtime.KeepAlive(late)
+	return file.Close()
 }
