@@ -127,6 +127,10 @@ class Plane(Cluster):  # type: ignore[misc] # its directory is another
             self.start(name)
         self._processes[name].send_signal(signal.SIGSTOP)
 
+    def runs(self, name: str) -> bool:
+        """Whether it has not ended."""
+        return self._processes[name].poll() is None
+
     def resume(self, name: str) -> None:
         """Goes on."""
         self._processes[name].send_signal(signal.SIGCONT)
