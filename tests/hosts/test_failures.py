@@ -188,6 +188,14 @@ def test_a_broken_notebook_stops_it_at_once(hosted: Project, told: Told) -> None
     told(stopped(hosted, "--on", "debian-13", "runbooks"))
 
 
+def test_a_name_that_no_notebook_has(hosted: Project) -> None:
+    hosted.add("notebooks/a/x.ipynb", notebook(code("x", "1")))
+    for workers in ((), ("-n", "2")):
+        done = hosted.run("pytest", "--on", "local", "notebooks", "-k", "b/x", *workers)
+        assert done.returncode == 5
+        assert done.stdout.count("nothing was run: -k 'b/x' is in the name of no notebook") == 1
+
+
 def test_this_machine_is_not_changed_unasked(hosted: Project, told: Told) -> None:
     hosted.add("runbooks/a/x.ipynb", runbook(code("x", "%%apply x\ntouch /kb-changed")))
     done = hosted.run("pytest", "--on", "local", "runbooks", "-rs")

@@ -465,6 +465,12 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     reports = [r for kind in terminalreporter.stats.values() for r in kind]
     rows = [report.runbook for report in reports if hasattr(report, "runbook")]
     if not rows:
+        option = terminalreporter.config.option
+        if option.on and option.keyword and not option.collectonly:
+            terminalreporter.write_line(
+                f"nothing was run: -k '{option.keyword}' is in the name of no notebook here;"
+                " -k AREA/NAME picks one, such as go/install"
+            )
         return
     lives: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from kb.runtime.settle import VERDICTS
 from kb.site.model import ClaimView, Site
 
 # How true, for readers of ClaimReview; an unsettled claim has no rating.
@@ -59,7 +60,8 @@ class Chapter:
 
     @property
     def counts(self) -> dict[str, int]:
-        return Counter(view.claim.verdict for view in self.claims)
+        counts = Counter(view.claim.verdict for view in self.claims)
+        return {verdict: counts[verdict] for verdict in VERDICTS}
 
 
 def chapters(site: Site) -> list[Chapter]:
