@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -71,17 +76,62 @@ def seen(latency: ModuleType, state: str = "running", **more: Any) -> Any:
     return latency.Seen(**given | more)
 
 
+def used_up(latency: ModuleType, stopped: int = 19) -> Any:
+    quota = latency.Quota(throttled=1.5, stopped=stopped, periods=20, processors=0.2)
+    return {"/sys/fs/cgroup/web": quota, "/sys/fs/cgroup": latency.Quota(0, 0, 0, 0)}
+
+
 def test_who_has_the_processor_is_told(latency: ModuleType) -> None:
     marks = (("runtime.gcBgMarkWorker", "x.go:1"),)
     computes = seen(latency).under_way[0].frames
     account = latency.Account
+    # With a tenth of the time on a processor 0.9 s are 0.09 s of work: in time.
     for kind, more in {
-        "code": {"counted": account(ran=1, queued=9), "profile": [(9, computes), (3, marks)]},
+        "code": {"counted": account(ran=1, queued=7), "profile": [(9, computes), (3, marks)]},
         "collector": {"counted": account(ran=1), "profile": [(1, computes), (9, marks)]},
-        "starved": {"counted": account(ran=1, queued=99), "profile": [(1, computes)]},
-        "quota": {"counted": account(ran=1, queued=99, throttled=1), "profile": [(1, computes)]},
+        "starved": {"counted": account(ran=1, queued=9), "profile": [(1, computes)]},
+        "quota": {"counted": account(quotas=used_up(latency)), "profile": [(1, computes)]},
     }.items():
         assert latency.judge(seen(latency, **more), 0.1).kind == kind
+    mild = account(ran=1, quotas=used_up(latency, stopped=2))
+    assert latency.judge(seen(latency, counted=mild), 0.1).kind == "code"
+
+
+def test_who_else_has_it_is_named(latency: ModuleType) -> None:
+    counted = latency.Account(ran=0.1, queued=9.9, others={"burn (process 7)": 3.8, "sh": 0.1})
+    found = latency.judge(seen(latency, counted=counted, may_use=1, nice=5), 0.1)
+    assert "no processor for 99%" in found.says
+    assert "an answer of 900 ms would take about 9 ms: others have it, burn" in found.says
+    assert "(process 7) 1.9 processors" in found.says
+    assert "sh" not in found.says.partition("burn")[2]
+    assert "than its 5" in found.do
+    assert "more than 1 of the" in found.do
+
+
+def test_its_own_threads_are_nobody_else(
+    latency: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(latency.os, "cpu_count", lambda: 4)
+    counted = latency.Account(ran=7.9, queued=60)
+    assert latency.judge(seen(latency, counted=counted, may_use=4), 0.2).kind == "code"
+    counted = latency.Account(ran=1.9, queued=16)
+    found = latency.judge(seen(latency, counted=counted, may_use=1), 0.2)
+    assert found.kind == "starved"
+    assert "may use 1 of 4 processors, and uses them up" in found.says
+    assert found.do.startswith("more than 1 of the 4 processors (taskset")
+
+
+def test_who_waits_for_one_that_computes_has_no_processor(latency: ModuleType) -> None:
+    serves = ("net/http.serverHandler.ServeHTTP", "x.go:1")
+    waiting = latency.Goroutine("chan receive", (("main.ask", "m.go:1"), serves))
+    for state, frame, kind in (
+        ("syscall", "runtime.cgocall", "starved"),
+        ("sleep", "time.Sleep", "goroutine"),
+    ):
+        worker = latency.Goroutine(state, ((frame, "c.go:1"), ("main.work", "m.go:9")))
+        given = {"under_way": [waiting] * 40, "beside": [worker] * 20}
+        counted = latency.Account(ran=1, queued=30)
+        assert latency.judge(seen(latency, counted=counted, **given), 0.1).kind == kind
 
 
 def test_what_is_not_the_services_is_told(latency: ModuleType) -> None:
@@ -99,23 +149,102 @@ def test_a_model_servers_histograms_are_told(
     latency: ModuleType, kind: str, queue: float, run: float, runs: int
 ) -> None:
     counts = {"request": (8 * 10, 10), "queue": (queue * 10, 10), "model": (run * runs, runs)}
+    account = latency.Account
     metrics = {
         f"inferd_{name}_duration_seconds_{what}": float(value)
         for name, pair in counts.items()
         for what, value in zip(("sum", "count"), pair, strict=True)
     }
-    counted = latency.Account(metrics=metrics)
-    assert latency.judge(seen(latency, counted=counted, lasted=3.0), 0.1).kind == kind
+    # A model that is kept from its processor is not slow; who waits for others is not kept from it.
+    kept = kind if kind == "delay" else "starved"
+    stopped = kind if kind == "delay" else "quota"
+    for counted, told in (
+        (account(metrics=metrics), kind),
+        (account(metrics=metrics, ran=1, queued=20), kind),
+        (account(metrics=metrics, ran=1, queued=200), kept),
+        (account(metrics=metrics, quotas=used_up(latency)), stopped),
+    ):
+        assert latency.judge(seen(latency, counted=counted, lasted=3.0), 0.1).kind == told
 
 
 def test_a_cgroup_of_either_version_is_read(latency: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "web").mkdir()
-    (tmp_path / "web/cpu.stat").write_text("usage_usec 9\nnr_throttled 4\nthrottled_usec 1500000\n")
-    assert latency.throttled("0::/web\n", tmp_path) == 1.5
-    (tmp_path / "cpu,cpuacct").mkdir()
-    (tmp_path / "cpu,cpuacct/cpu.stat").write_text("nr_throttled 4\nthrottled_time 2500000000\n")
-    assert latency.throttled("4:cpu,cpuacct:/docker/71f\n", tmp_path) == 2.5
-    assert latency.throttled("0::/none\n", tmp_path / "none") == 0
+    web = tmp_path / "site/web"
+    web.mkdir(parents=True)
+    (web / "cpu.stat").write_text("usage_usec 9\nnr_throttled 0\nthrottled_usec 0\n")
+    (web / "cpu.max").write_text("max 100000\n")
+    stat = "usage_usec 9\nnr_periods 9\nnr_throttled 4\nthrottled_usec 1500000\n"
+    (web.parent / "cpu.stat").write_text(stat)
+    (web.parent / "cpu.max").write_text("20000 100000\n")
+    found = latency.quotas("0::/site/web\n", tmp_path)
+    assert found == {str(web): (0, 0, 0, 0), str(web.parent): (1.5, 4, 9, 0.2)}
+    assert latency.Account(quotas=found).quota[0] == str(web.parent)
+
+    old = tmp_path / "cpu,cpuacct"
+    old.mkdir()
+    (old / "cpu.stat").write_text("nr_periods 8\nnr_throttled 4\nthrottled_time 2500000000\n")
+    (old / "cpu.cfs_quota_us").write_text("-1\n")
+    (old / "cpu.cfs_period_us").write_text("100000\n")
+    assert latency.quotas("4:cpu,cpuacct:/docker/71f\n", tmp_path) == {str(old): (2.5, 4, 8, 0)}
+    (old / "cpu.cfs_quota_us").write_text("250000\n")
+    assert latency.processors(old) == 2.5
+    assert latency.quotas("0::/none\n", tmp_path / "none") == {}
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A cgroup, of version 1 or 2, that may run for a tenth of a processor."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, controllers, path = line.split(":", 2)
+        above = Path("/sys/fs/cgroup", controllers, path.lstrip("/"))
+        made = above / f"quota-test-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            made.mkdir()
+            try:
+                if (made / "cpu.max").exists():
+                    (made / "cpu.max").write_text("10000 100000")
+                    yield made
+                    return
+                if (made / "cpu.cfs_quota_us").exists():
+                    (made / "cpu.cfs_quota_us").write_text("10000")
+                    yield made
+                    return
+            finally:
+                made.rmdir()
+    pytest.skip("no cgroup with a quota may be made here")
+
+
+def test_a_quota_that_is_used_up_is_read(latency: ModuleType, group: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        (group / "cgroup.procs").write_text(str(process.pid))
+        membership = Path(f"/proc/{process.pid}/cgroup").read_text()
+        deadline = time.monotonic() + 60
+        place, quota = "", latency.Quota(0, 0, 0, 0)
+        while quota.stopped < 3 and time.monotonic() < deadline:
+            time.sleep(0.1)
+            place, quota = latency.Account(quotas=latency.quotas(membership)).quota
+    finally:
+        process.kill()
+        process.wait()
+    assert (Path(place), quota.processors) == (group, 0.1)
+    assert quota.stopped >= 3
+    assert quota.throttled > 0
+
+
+def test_what_was_counted_between_two_moments(latency: ModuleType, tmp_path: Path) -> None:
+    def account(throttled: float, stopped: int, others: dict[str, float], waited: float) -> Any:
+        quotas = {"/web": latency.Quota(throttled, stopped, stopped * 2, 0.5)}
+        return latency.Account(quotas=quotas, others=others, pressure=waited)
+
+    later = account(1.5, 9, {"burn": 5.0, "new": 1.0}, 8.0)
+    counted = later.since(account(0.5, 4, {"burn": 2.0, "gone": 7.0}, 6.5))
+    assert counted.quotas == {"/web": (1.0, 5, 10, 0.5)}
+    assert counted.others == {"burn": 3.0, "new": 1.0}
+    assert counted.pressure == 1.5
+    (tmp_path / "cpu").write_text("some avg10=0.00 avg60=0.00 avg300=0.00 total=2500000\n")
+    assert latency.pressure(tmp_path / "cpu") == 2.5
+    assert latency.pressure(tmp_path / "none") is None
+    assert later.since(latency.Account()).pressure is None
 
 
 def test_addresses_are_written_as_people_do(latency: ModuleType) -> None:

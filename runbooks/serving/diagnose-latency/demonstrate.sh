@@ -64,19 +64,40 @@ slow_disk() {
     until [ "$(sed -n 's/^TracerPid:\t//p' "/proc/$1/status")" != 0 ]; do sleep 0.1; done
 }
 
+asked=http://127.0.0.1:8092/v2/models/magika
+
+# serving COMMAND...: inferd runs, begun by these words, which may set its variables and have its options follow.
+serving() {
+    begun "$asked" env HOME="$TMPDIR" "$@" -runtime "$demonstration/onnx/runtime/libonnxruntime.so" \
+        -model "magika=$demonstration/onnx/magika/model.onnx" -log-level warn \
+        -listen 127.0.0.1:8092 -listen-grpc 127.0.0.1:8093 -listen-private 127.0.0.1:8094
+    printf '{"inputs": [{"name": "bytes", "datatype": "INT32", "shape": [1, 2048], "data": [%s 32]}]}' \
+        "$(printf '32, %.0s' {1..2047})" >"$TMPDIR/question.json"
+}
+
+# told_of_model KIND OPTION...: what is found of it.
+told_of_model() {
+    told "$1" http://127.0.0.1:8094/debug/pprof --metrics http://127.0.0.1:8094/metrics \
+        --url "$asked/infer" --body "$TMPDIR/question.json" "${@:2}"
+}
+
 # model KIND OPTION...: what is found of inferd, and one of the traces that it sends meanwhile.
 model() {
     echo "== inferd ${*:2}"
-    local asked=http://127.0.0.1:8092/v2/models/magika
     begun http://127.0.0.1:8096 "$KB_PYTHON" "$KB_HERE/diagnose-latency/latency.py" spans 8096 >"$TMPDIR/spans"
-    begun "$asked" env HOME="$TMPDIR" OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:8096 OTEL_BSP_SCHEDULE_DELAY=200 \
-        "$demonstration/inferd/bin/inferd" -runtime "$demonstration/onnx/runtime/libonnxruntime.so" \
-        -model "magika=$demonstration/onnx/magika/model.onnx" -log-level warn \
-        -listen 127.0.0.1:8092 -listen-grpc 127.0.0.1:8093 -listen-private 127.0.0.1:8094 "${@:2}"
-    printf '{"inputs": [{"name": "bytes", "datatype": "INT32", "shape": [1, 2048], "data": [%s 32]}]}' \
-        "$(printf '32, %.0s' {1..2047})" >"$TMPDIR/question.json"
-    told "$1" http://127.0.0.1:8094/debug/pprof --metrics http://127.0.0.1:8094/metrics \
-        --url "$asked/infer" --body "$TMPDIR/question.json"
+    serving OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:8096 OTEL_BSP_SCHEDULE_DELAY=200 \
+        "$demonstration/inferd/bin/inferd" "${@:2}"
+    told_of_model "$1"
     until [ -s "$TMPDIR/spans" ]; do sleep 0.1; done
     sed -n '1s/.*/one of its traces:/p; 2,4p' "$TMPDIR/spans"
+}
+
+# neighbour: inferd runs with a low priority, and a loop beside it on its one processor; the loop's number is in $loop.
+neighbour() {
+    local processor
+    processor=$(sed -n 's/^Cpus_allowed_list:\t\([0-9]*\).*/\1/p' "/proc/$BASHPID/status")
+    serving taskset --cpu-list "$processor" nice --adjustment=19 "$demonstration/inferd/bin/inferd"
+    taskset --cpu-list "$processor" bash -c 'while :; do :; done' &
+    loop=$!
+    started+=("$loop")
 }

@@ -18,6 +18,7 @@ import http.client
 import http.server
 import itertools
 import math
+import os
 import re
 import socket
 import statistics
@@ -31,6 +32,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 ASKED = 60  # seconds that an answer may take
@@ -39,9 +41,13 @@ LOOKS = 20  # at the least
 SHARE = 90  # percent of the requests are to be in time
 MOST = 0.5  # of the looks, to be what dominates
 COLLECTS = 0.4  # of the processor's time, to be the collector's fault
-STARVED = 0.97  # of the time that it could run it waits for a processor
-THROTTLED = 0.2  # of the time its cgroup may not run
+STARVED = 0.5  # of the time that it could run it waits for a processor, if that makes it late
+CERTAIN = 0.97  # the same, where nothing says how long an answer takes
+ALL = 0.8  # of the processors that it may use: its own threads wait for each other
+THROTTLED = 0.2  # of the time, and of the periods, its cgroup may not run
+NAMED = 0.1  # of a processor, to be named as one that has it
 BUSY = 0.5  # of the time the model runs
+TICK = os.sysconf("SC_CLK_TCK")
 # A request that is being answered has one of these on its stack; one that only looks has the other.
 SERVES = ("net/http.serverHandler.ServeHTTP", "google.golang.org/grpc.(*Server).processUnaryRPC")
 LOOKING = "net/http/pprof."
@@ -133,24 +139,56 @@ def waits(one: Goroutine) -> str:
     return "processor"
 
 
+class Quota(NamedTuple):
+    """What a cgroup's quota did, at one moment or between two."""
+
+    throttled: float  # seconds in which it was used up, each processor's for itself
+    stopped: int  # periods in which it was
+    periods: int
+    processors: float  # that it is worth; 0: there is none
+
+
 @dataclass
 class Account:
     """What the kernel and the runtime counted, at one moment or between two."""
 
     ran: float = 0  # seconds on a processor
     queued: float = 0  # seconds in which a thread could have run, and had none
-    throttled: float = 0  # seconds in which the cgroup had used up its quota
+    quotas: dict[str, Quota] = field(default_factory=dict)  # of its cgroup, and of those above it
     collections: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
+    others: dict[str, float] = field(default_factory=dict)  # seconds that other processes ran
+    pressure: float | None = None  # seconds in which anybody on the machine waited for a processor
 
     def since(self, earlier: Account) -> Account:
+        quotas = {}
+        for place, now in self.quotas.items():
+            then = earlier.quotas.get(place, now)
+            counts = (now.throttled - then.throttled, now.stopped - then.stopped)
+            quotas[place] = Quota(*counts, now.periods - then.periods, now.processors)
+        both = self.pressure is not None and earlier.pressure is not None
         return Account(
             self.ran - earlier.ran,
             self.queued - earlier.queued,
-            self.throttled - earlier.throttled,
+            quotas,
             self.collections - earlier.collections,
             {key: value - earlier.metrics.get(key, 0) for key, value in self.metrics.items()},
+            # one that has begun meanwhile has all that it ran
+            {name: ran - earlier.others.get(name, 0) for name, ran in self.others.items()},
+            (self.pressure or 0) - (earlier.pressure or 0) if both else None,
         )
+
+    @property
+    def waited(self) -> float:
+        """The share of the time that its threads could run in which they had no processor."""
+        could = self.ran + self.queued
+        return self.queued / could if could else 0.0
+
+    @property
+    def quota(self) -> tuple[str, Quota]:
+        """The cgroup whose quota stopped it for longest."""
+        none = ("", Quota(0, 0, 0, 0))
+        return max(self.quotas.items(), key=lambda item: item[1].throttled, default=none)
 
 
 def fetch(address: str) -> bytes:
@@ -173,29 +211,65 @@ def scheduled(pid: int) -> tuple[float, float]:
     return ran, queued
 
 
-def throttled(membership: str, mounted: Path = Path("/sys/fs/cgroup")) -> float:
-    """Seconds that its cgroup, of version 2 or 1, was not let run.
+def quotas(membership: str, mounted: Path = Path("/sys/fs/cgroup")) -> dict[str, Quota]:
+    """What its cgroup's quota did, of version 2 or 1, and those of the groups above it.
 
     In a container the path may be the host's, and what is mounted is the container's own.
     """
+    found = {}
     for line in membership.splitlines():
         _, controllers, path = line.split(":", 2)
         if controllers == "" or "cpu" in controllers.split(","):
-            for place in (mounted / controllers / path.lstrip("/"), mounted / controllers):
+            inside = Path(path.lstrip("/"))
+            for group in (inside, *inside.parents):
+                place = mounted / controllers / group
                 with contextlib.suppress(OSError):
                     text = (place / "cpu.stat").read_text(encoding="ascii")
                     said = dict(re.findall(r"^(\w+) (\d+)", text, re.MULTILINE))
-                    if "throttled_usec" in said:
-                        return int(said["throttled_usec"]) / 1e6
-                    if "throttled_time" in said:
-                        return int(said["throttled_time"]) / 1e9
-    return 0
+                    if "nr_throttled" in said:
+                        used = int(said.get("throttled_usec", 0)) / 1e6
+                        used += int(said.get("throttled_time", 0)) / 1e9
+                        counts = int(said["nr_throttled"]), int(said.get("nr_periods", 0))
+                        found[str(place)] = Quota(used, *counts, processors(place))
+    return found
+
+
+def processors(group: Path) -> float:
+    """How many its quota is worth; 0 if it has none."""
+    words: list[str] = []
+    for name in ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us"):
+        with contextlib.suppress(OSError):
+            words += (group / name).read_text(encoding="ascii").split()
+    return int(words[0]) / int(words[1]) if len(words) == 2 and words[0].isdecimal() else 0.0
+
+
+def others(pid: int) -> dict[str, float]:
+    """Seconds that each other process has run, by what it is called."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        number = int(stat.parent.name)
+        if number not in (pid, os.getpid()):
+            with contextlib.suppress(OSError):
+                head, _, rest = stat.read_text(errors="replace").rpartition(")")
+                words = rest.split()
+                name = f"{head.partition('(')[2]} (process {number})"
+                found[name] = (int(words[11]) + int(words[12])) / TICK
+    return found
+
+
+def pressure(file: Path = Path("/proc/pressure/cpu")) -> float | None:
+    """Seconds in which somebody waited for a processor, if the kernel counts them."""
+    try:
+        total = re.search(r"^some .*total=(\d+)", file.read_text(encoding="ascii"), re.MULTILINE)
+    except OSError:
+        return None
+    return int(total[1]) / 1e6 if total else None
 
 
 def account(pid: int, pprof: str, metrics: str) -> Account:
     ran, queued = scheduled(pid)
     try:
-        held = throttled(Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8"))
+        held = quotas(Path(f"/proc/{pid}/cgroup").read_text(encoding="utf-8"))
     except OSError as error:
         raise UnreadableError(f"process {pid} cannot be looked at ({error.strerror})") from None
     text = fetch(f"{pprof}/heap?debug=1").decode(errors="replace")
@@ -210,7 +284,8 @@ def account(pid: int, pprof: str, metrics: str) -> Account:
             re.MULTILINE,
         ):
             numbers[name] += float(value)
-    return Account(ran, queued, held, int(collections[1]), dict(numbers))
+    counted = int(collections[1]), dict(numbers), others(pid), pressure()
+    return Account(ran, queued, held, *counted)
 
 
 def settings(pid: int) -> dict[str, str]:
@@ -388,11 +463,20 @@ class Seen:
     counted: Account = field(default_factory=Account)
     remotes: Counter[str] = field(default_factory=Counter)
     given: dict[str, str] = field(default_factory=dict)
+    may_use: int = os.cpu_count() or 1  # processors
+    nice: int = 0
 
 
 def watch(pid: int, options: argparse.Namespace) -> Seen:
     """Ask and look for so many seconds. Raises :class:`UnreadableError`."""
-    seen = Seen(given=settings(pid))
+    try:
+        seen = Seen(
+            given=settings(pid),
+            may_use=len(os.sched_getaffinity(pid)),
+            nice=os.getpriority(os.PRIO_PROCESS, pid),
+        )
+    except OSError as error:
+        raise UnreadableError(f"process {pid} cannot be looked at ({error.strerror})") from None
     body = Path(options.body).read_bytes() if options.body else b""
     clients = [Client(options.url, body) for _ in range(options.clients if options.url else 0)]
     over = threading.Event()
@@ -520,7 +604,7 @@ def within(took: Sequence[float], percent: float) -> float:
 
 def judge(seen: Seen, slow: float, percent: float = SHARE) -> Found:
     """What dominates, if not so many percent of the answers come within ``slow`` seconds."""
-    return outside(seen, slow, percent) or batches(seen) or inside(seen)
+    return outside(seen, slow, percent) or batches(seen, slow) or inside(seen, slow, percent)
 
 
 def outside(seen: Seen, slow: float, percent: float) -> Found | None:
@@ -549,47 +633,59 @@ def outside(seen: Seen, slow: float, percent: float) -> Found | None:
     return None
 
 
-def inside(seen: Seen) -> Found:
+def inside(seen: Seen, slow: float, percent: float) -> Found:
     """What most of the requests that are under way wait for, and where."""
     reason, times = Counter(map(waits, seen.under_way)).most_common(1)[0]
+    took = within(seen.took, percent) if seen.took else None
     if reason == "processor":
-        return of_processor(seen, share(times, len(seen.under_way)))
+        return of_processor(seen, share(times, len(seen.under_way)), slow, took)
     places = Counter(one.place for one in seen.under_way if waits(one) == reason)
     place, there = places.most_common(1)[0]
     words, do = SAYS[reason]
     says = f"{share(there, len(seen.under_way))} of their time requests {words} {place}"
-    if reason == "lock" and (holder := holds(seen, place)):
-        says += f"; who has it is meanwhile at: {holder}"
+    computes = reason == "c"
+    if reason == "lock":
+        holder, computes = holds(seen, place)
+        says += f"; who has it is meanwhile at: {holder}" if holder else ""
     if reason == "remote" and seen.remotes:
         names = ", ".join(name for name, _ in seen.remotes.most_common(3))
         says += f"; the service's connections lead to {names}"
-    if reason == "goroutine" and (busy := works(seen)):
-        says += f"; beside requests, one is mostly at: {busy}"
+    if reason == "goroutine":
+        worker, computes = works(seen)
+        says += f"; beside requests, one is mostly at: {worker}" if worker else ""
+    if computes and (short := of_no_processor(seen, slow, took)):
+        return short
     return Found(reason, says, do)
 
 
-def holds(seen: Seen, place: str) -> str:
+def whereabouts(one: Goroutine) -> tuple[str, bool]:
+    """Where it is, in words, and whether it computes there."""
+    return f"{one.state} in {one.place}", waits(one) in ("processor", "c")
+
+
+def holds(seen: Seen, place: str) -> tuple[str, bool]:
     """Where one is that is in the same function as those that wait for the lock, past it."""
     function = place.partition(" (")[0]
-    others = Counter(
-        f"{one.state} in {one.place}"
+    past = Counter(
+        whereabouts(one)
         for one in (*seen.under_way, *seen.beside)
         if waits(one) != "lock" and one.has(function)
     )
-    return next((said for said, _ in others.most_common(1)), "")
+    return next((said for said, _ in past.most_common(1)), ("", False))
 
 
-def works(seen: Seen) -> str:
+def works(seen: Seen) -> tuple[str, bool]:
     """Where one that is no request is for most of the time, if it does not wait for work."""
     busy = Counter(
-        f"{one.state} in {one.place}"
+        whereabouts(one)
         for one in seen.beside
         if waits(one) != "goroutine" and not one.has("net.(*TCPListener)")
     )
-    return next((said for said, count in busy.most_common(1) if count > seen.looks * MOST), "")
+    most = (said for said, count in busy.most_common(1) if count > seen.looks * MOST)
+    return next(most, ("", False))
 
 
-def batches(seen: Seen) -> Found | None:
+def batches(seen: Seen, slow: float) -> Found | None:
     """By the model server's own histograms, if it has them: the wait for a batch, and its run."""
     say = seen.counted.metrics
 
@@ -610,47 +706,97 @@ def batches(seen: Seen) -> Found | None:
             f"set -batch-delay to 0, which mode apply does, or to less than a run ({span(model)})",
             mend="-batch-delay 0s",
         )
+    # A run that is kept waiting for a processor takes as long as one of a slow model.
     if queue > request * MOST:
-        return Found(
+        return of_no_processor(seen, slow, request, "a request") or Found(
             "saturated",
-            f"{parts}: more comes than it can do",
+            f"{parts}: more comes than it can do{besides(seen)}",
             "larger batches (-batch-rows), more -workers if processors are free, a second instance;"
             " and a shorter -queue, so that who cannot be served in time is told so at once",
         )
     if model > request * MOST:
-        return Found(
+        return of_no_processor(seen, slow, model, "a run of the model") or Found(
             "model",
-            f"{parts}: the model itself is slow",
-            "a smaller or quantised model, -threads, smaller batches, a GPU; and see that no quota"
-            " stops it",
+            f"{parts}: the model itself is slow{besides(seen)}",
+            "a smaller or quantised model, -threads, smaller batches, a GPU",
         )
     return None
 
 
-def of_processor(seen: Seen, part: str) -> Found:
+def of_processor(seen: Seen, part: str, slow: float, took: float | None) -> Found:
     """Why requests that could run, or do, take so long."""
+    # A quota before what it does with its share, and that before who has the rest.
+    return (
+        of_quota(seen) or collector(seen) or of_no_processor(seen, slow, took) or code(seen, part)
+    )
+
+
+def of_no_processor(
+    seen: Seen, slow: float, took: float | None, what: str = "an answer"
+) -> Found | None:
+    """Whether what took so long would be in time if it were not kept waiting for a processor."""
+    if stopped := of_quota(seen):
+        return stopped
     counted = seen.counted
-    could = counted.ran + counted.queued
-    if counted.throttled > THROTTLED * seen.lasted:
-        return Found(
-            "quota",
-            f"its quota was used up: for {span(counted.throttled)} of {span(seen.lasted)} its"
-            " cgroup was not let run",
-            "raise CPUQuota= of the unit, or the container's limit (cpu.max); before Go 1.25 also"
-            " set GOMAXPROCS to it",
+    alone = None if took is None else took * (1 - counted.waited)
+    if counted.waited < (CERTAIN if alone is None else STARVED) or (alone or 0) >= slow:
+        return None
+    whole = os.cpu_count() or 1
+    full = counted.ran > ALL * seen.may_use * seen.lasted
+    if full and seen.may_use >= whole:
+        return None  # nobody else has them
+    says = (
+        f"it had no processor for {counted.waited:.0%} of the time that it could run (schedstat of"
+        " its threads)"
+    )
+    if alone is not None:
+        says += f"; without that, {what} of {span(took or 0)} would take about {span(alone)}"
+    do = []
+    if full:
+        says += f": it may use {seen.may_use} of {whole} processors, and uses them up"
+    else:
+        who = neighbours(seen) or "whom is not seen from here (another container: see the machine)"
+        says += f": others have it, {who}"
+        do.append("end them, or move them away; give this one a larger CPUWeight=")
+        if seen.nice > 0:
+            do.append(f"a lower nice than its {seen.nice} (Nice=)")
+    if seen.may_use < whole:
+        do.append(
+            f"more than {seen.may_use} of the {whole} processors (taskset -cp PID, AllowedCPUs=,"
+            " CPUAffinity=, a cpuset)"
         )
-    # Before who else has the processor: it is what this one does with its share.
-    if collects := collector(seen):
-        return collects
-    if counted.queued > STARVED * could:
-        return Found(
-            "starved",
-            f"for {counted.queued / could:.0%} of the time that it could run it had no processor:"
-            " others have them",
-            "see who has them (ps -e --sort=-pcpu); give it a larger CPUWeight=, a lower nice, or"
-            " processors of its own",
-        )
-    return code(seen, part)
+    return Found("starved", says, ", ".join(do))
+
+
+def besides(seen: Seen) -> str:
+    """What makes it worse, where that alone is not the reason."""
+    waited = seen.counted.waited
+    said = f"; besides, it had no processor for {waited:.0%} of the time that it could run"
+    return said if waited > STARVED else ""
+
+
+def neighbours(seen: Seen) -> str:
+    """Which other processes had most of the processors."""
+    ran = sorted(seen.counted.others.items(), key=lambda item: -item[1])[:3]
+    return ", ".join(
+        f"{name} {time / seen.lasted:.1f} processors"
+        for name, time in ran
+        if time > NAMED * seen.lasted
+    )
+
+
+def of_quota(seen: Seen) -> Found | None:
+    place, quota = seen.counted.quota
+    if quota.throttled <= THROTTLED * seen.lasted or quota.stopped <= THROTTLED * quota.periods:
+        return None
+    worth = f" of {quota.processors:.2g} processors" if quota.processors else ""
+    return Found(
+        "quota",
+        f"its quota{worth} was used up in {quota.stopped} of {quota.periods} periods, and it was"
+        f" not let run for {span(quota.throttled)} of {span(seen.lasted)} ({place}/cpu.stat)",
+        "raise CPUQuota= of the unit, or the container's limit (cpu.max, cpu.cfs_quota_us); before"
+        " Go 1.25 also set GOMAXPROCS to it",
+    )
 
 
 def collector(seen: Seen) -> Found | None:
@@ -683,7 +829,7 @@ def code(seen: Seen, part: str) -> Found:
     return Found(
         "code",
         f"{part} of their time requests compute, {share(most, sum(mine.values()))} of that in"
-        f" {where}",
+        f" {where}{besides(seen)}",
         "do it once and not for each request, or less of it; go tool pprof -list shows the lines of"
         " profile?seconds=10",
     )
@@ -703,12 +849,16 @@ def shown(seen: Seen) -> list[str]:
     total = sum(reasons.values())
     said = ", ".join(f"{word} {share(count, total)}" for word, count in reasons.most_common(4))
     lines.append(f"{total} under way in {seen.looks} looks: {said or 'none'}")
-    whole = seen.counted.ran + seen.counted.queued
     lines.append(
-        f"processor: ran {span(seen.counted.ran)}, waited for one"
-        f" {share(seen.counted.queued, whole)}, throttled {span(seen.counted.throttled)},"
+        f"processor: ran {span(seen.counted.ran)} on {seen.may_use} of {os.cpu_count()}, waited for"
+        f" one {seen.counted.waited:.0%}, throttled {span(seen.counted.quota[1].throttled)},"
         f" {seen.counted.collections} collections"
     )
+    busy = neighbours(seen) or "nobody"
+    if seen.counted.pressure is not None:
+        waited = min(seen.counted.pressure, seen.lasted)
+        busy += f"; somebody waited for a processor {share(waited, seen.lasted)} of the time"
+    lines.append(f"beside it: {busy}")
     return lines
 
 
