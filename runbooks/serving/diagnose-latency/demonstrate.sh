@@ -92,7 +92,7 @@ model() {
     sed -n '1s/.*/one of its traces:/p; 2,4p' "$TMPDIR/spans"
 }
 
-# neighbour: inferd runs with a low priority, and a loop beside it on its one processor; the loop's number is in $loop.
+# neighbour: inferd runs with a low priority, and a loop beside it on its one processor.
 neighbour() {
     local processor
     processor=$(sed -n 's/^Cpus_allowed_list:\t\([0-9]*\).*/\1/p' "/proc/$BASHPID/status")
@@ -100,4 +100,13 @@ neighbour() {
     taskset --cpu-list "$processor" bash -c 'while :; do :; done' &
     loop=$!
     started+=("$loop")
+}
+
+# calm: the loop ends.
+calm() { kill "$loop"; }
+
+# by_hand: how long the threads of the process in $last ran, and waited for a processor, since they began.
+by_hand() {
+    cat "/proc/$last/task/"*/schedstat |
+        awk '{ran += $1; waited += $2} END {printf "ran %.2f s, waited %.2f s\n", ran / 1e9, waited / 1e9}'
 }
