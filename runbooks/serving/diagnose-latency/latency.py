@@ -124,7 +124,6 @@ REASONS = (
     ("client", (), ("net/http.(*body).Read", "net/http.(*response).Write")),
     ("remote", ("IO wait",), ()),
     ("remote", (), ("net/http.(*Transport).roundTrip", "net.(*Resolver)", "net.(*Dialer)")),
-    ("c", ("syscall",), ("runtime.cgocall",)),
     ("disk", ("syscall",), ()),
     ("disk", (), ("os.(*File).",)),
     ("sleep", ("sleep",), ()),
@@ -132,7 +131,13 @@ REASONS = (
 )
 
 
+# In C, by cgo or by purego; Go 1.27 does not show the runtime's own frame.
+IN_C = re.compile(r"runtime\.cgocall$|.*\._Cfunc_|github\.com/ebitengine/purego\.")
+
+
 def waits(one: Goroutine) -> str:
+    if one.state.startswith("syscall") and any(IN_C.match(name) for name, _ in one.frames):
+        return "c"
     for reason, states, names in REASONS:
         if (not states or one.state.startswith(states)) and (not names or one.has(*names)):
             return reason
@@ -706,21 +711,21 @@ def batches(seen: Seen, slow: float) -> Found | None:
             f"set -batch-delay to 0, which mode apply does, or to less than a run ({span(model)})",
             mend="-batch-delay 0s",
         )
+    if queue + model <= request * MOST:
+        return None
     # A run that is kept waiting for a processor takes as long as one of a slow model.
-    if queue > request * MOST:
+    if queue > model:
         return of_no_processor(seen, slow, request, "a request") or Found(
             "saturated",
             f"{parts}: more comes than it can do{besides(seen)}",
             "larger batches (-batch-rows), more -workers if processors are free, a second instance;"
             " and a shorter -queue, so that who cannot be served in time is told so at once",
         )
-    if model > request * MOST:
-        return of_no_processor(seen, slow, model, "a run of the model") or Found(
-            "model",
-            f"{parts}: the model itself is slow{besides(seen)}",
-            "a smaller or quantised model, -threads, smaller batches, a GPU",
-        )
-    return None
+    return of_no_processor(seen, slow, model, "a run of the model") or Found(
+        "model",
+        f"{parts}: the model itself is slow{besides(seen)}",
+        "a smaller or quantised model, -threads, smaller batches, a GPU",
+    )
 
 
 def of_processor(seen: Seen, part: str, slow: float, took: float | None) -> Found:
@@ -746,7 +751,7 @@ def of_no_processor(
     if full and seen.may_use >= whole:
         return None  # nobody else has them
     says = (
-        f"it had no processor for {counted.waited:.0%} of the time that it could run (schedstat of"
+        f"it had no processor for {counted.waited:.1%} of the time that it could run (schedstat of"
         " its threads)"
     )
     if alone is not None:
@@ -793,7 +798,7 @@ def of_quota(seen: Seen) -> Found | None:
     return Found(
         "quota",
         f"its quota{worth} was used up in {quota.stopped} of {quota.periods} periods, and it was"
-        f" not let run for {span(quota.throttled)} of {span(seen.lasted)} ({place}/cpu.stat)",
+        f" not let run for the rest of each (nr_throttled in {place}/cpu.stat)",
         "raise CPUQuota= of the unit, or the container's limit (cpu.max, cpu.cfs_quota_us); before"
         " Go 1.25 also set GOMAXPROCS to it",
     )

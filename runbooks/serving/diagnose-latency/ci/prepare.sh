@@ -5,7 +5,7 @@ set -Eeuo pipefail
 
 install --mode=755 "$KB_FIXTURES/latency/orders" /usr/local/bin/orders
 ln -s "$KB_FIXTURES/inferd/bin/inferd" /usr/local/bin/inferd
-echo 'OPTIONS="-log-level warn -batch-delay 700ms -batch-rows 64"' >/etc/default/inferd
+echo 'OPTIONS="-log-level warn -batch-delay 1500ms -batch-rows 64"' >/etc/default/inferd
 chmod 640 /etc/default/inferd
 python3 -c '
 import json
