@@ -102,8 +102,15 @@ neighbour() {
     started+=("$loop")
 }
 
-# calm: the loop ends.
-calm() { kill "$loop"; }
+# calm: the loop ends, and all is well, within two minutes: the machine may have other work, too.
+calm() {
+    local deadline=$((SECONDS + 120))
+    kill "$loop"
+    until late=1000 told_of_model healthy --clients 2 >"$TMPDIR/told" 2>&1; do
+        ((SECONDS < deadline)) || { cat "$TMPDIR/told" && return 1; }
+    done
+    cat "$TMPDIR/told"
+}
 
 # by_hand: how long the threads of the process in $last ran, and waited for a processor, since they began.
 by_hand() {

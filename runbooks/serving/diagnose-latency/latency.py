@@ -890,7 +890,7 @@ def process(service: str) -> int:
 def find(options: argparse.Namespace) -> int:
     found = look(process(options.service), options)
     print(found)
-    if options.cured and found.kind != "healthy":
+    if options.cured and found.kind not in ("healthy", "starved"):
         raise UnreadableError(f"it is not cured: {found.says}")
     if options.expect and found.kind != options.expect:
         raise UnreadableError(f"this should have been told as {options.expect}, not {found.kind}")
@@ -979,7 +979,7 @@ def main(arguments: Sequence[str]) -> int:
     finding.add_argument("--seconds", type=float, default=5)
     finding.add_argument("--slow", type=float, default=100, help="milliseconds")
     finding.add_argument("--share", type=float, default=SHARE, help="percent within slow")
-    finding.add_argument("--cured", action="store_true", help="fail unless all is well")
+    finding.add_argument("--cured", action="store_true", help="fail if it is slow by itself")
     finding.add_argument("--expect", default="", help="fail unless it is of this kind")
     naming = commands.add_parser("process")
     naming.set_defaults(run=of_service)

@@ -5,7 +5,7 @@ set -Eeuo pipefail
 
 install --mode=755 "$KB_FIXTURES/latency/orders" /usr/local/bin/orders
 ln -s "$KB_FIXTURES/inferd/bin/inferd" /usr/local/bin/inferd
-echo 'OPTIONS="-log-level warn -batch-delay 1500ms -batch-rows 64"' >/etc/default/inferd
+echo 'OPTIONS="-log-level warn -batch-delay 2500ms -batch-rows 64"' >/etc/default/inferd
 chmod 640 /etc/default/inferd
 python3 -c '
 import json
@@ -26,5 +26,5 @@ chmod 755 /usr/local/bin/supervise
 setsid --fork /usr/local/bin/supervise </dev/null >/dev/null 2>&1
 timeout 60 sh -c 'until curl --fail --silent --output /dev/null http://127.0.0.1:8080/v2/health/ready; do sleep 0.2; done'
 cat <<END
-{"service": "inferd", "pprof": "http://127.0.0.1:8082/debug/pprof", "metrics": "http://127.0.0.1:8082/metrics", "url": "http://127.0.0.1:8080/v2/models/magika/infer", "body": "/etc/question.json", "seconds": 2, "slow": 400, "share": 50, "settings": "/etc/default/inferd", "restart": "pkill --exact inferd", "demonstration": "$KB_FIXTURES"}
+{"service": "inferd", "pprof": "http://127.0.0.1:8082/debug/pprof", "metrics": "http://127.0.0.1:8082/metrics", "url": "http://127.0.0.1:8080/v2/models/magika/infer", "body": "/etc/question.json", "seconds": 2, "slow": 2000, "share": 50, "settings": "/etc/default/inferd", "restart": "pkill --exact inferd", "demonstration": "$KB_FIXTURES"}
 END
