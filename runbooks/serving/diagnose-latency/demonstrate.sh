@@ -96,7 +96,8 @@ model() {
 neighbour() {
     local processor
     processor=$(sed -n 's/^Cpus_allowed_list:\t\([0-9]*\).*/\1/p' "/proc/$BASHPID/status")
-    serving taskset --cpu-list "$processor" nice --adjustment=19 "$demonstration/inferd/bin/inferd"
+    serving taskset --cpu-list "$processor" nice --adjustment=16 \
+        "$demonstration/inferd/bin/inferd" -timeout 5m
     taskset --cpu-list "$processor" bash -c 'while :; do :; done' &
     loop=$!
     started+=("$loop")
