@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import io
 import json
@@ -299,9 +300,9 @@ def test_a_wheel(tell: Callable[..., Any], tools: Path, tmp_path: Path) -> None:
     assert (status, first(told)) == (1, "gate")
 
 
-def packed(files: dict[str, bytes]) -> bytes:
+def packed(files: dict[str, bytes], packing: str = "") -> bytes:
     archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
+    with tarfile.open(fileobj=archive, mode=f"w:{packing}") as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -358,6 +359,69 @@ def test_an_image_by_any_name(
     assert "gate" in rules
 
 
+def oci(layers: list[dict[str, bytes]], machine: str, packing: str = "gz") -> dict[str, bytes]:
+    """A layout of the Open Container Initiative: an index of one for each machine, its files."""
+    files = {"oci-layout": b'{"imageLayoutVersion": "1.0.0"}'}
+
+    def blob(content: bytes) -> dict[str, Any]:
+        digest = hashlib.sha256(content).hexdigest()
+        files[f"blobs/sha256/{digest}"] = content
+        return {"digest": f"sha256:{digest}", "size": len(content)}
+
+    def entry(content: Any, architecture: str) -> dict[str, Any]:
+        found = blob(json.dumps(content).encode())
+        return {**found, "platform": {"os": "linux", "architecture": architecture}}
+
+    listed = [blob(packed(each, packing)) for each in layers]
+    other = entry({"layers": []}, "s390x")
+    index = {"manifests": [other, entry({"layers": listed}, machine)]}
+    outer = {"manifests": [blob(json.dumps(index).encode())]}
+    return {**files, "index.json": json.dumps(outer).encode()}
+
+
+@pytest.mark.parametrize("kind", ["directory", "archive"])
+def test_an_image_of_the_open_container_initiative(
+    tell: Callable[..., Any],
+    module: Callable[[str], ModuleType],
+    tools: Path,
+    tmp_path: Path,
+    kind: str,
+) -> None:
+    """What podman, skopeo and buildx save: its layers are packed, and an index leads to them."""
+    runtime = (tools / "toolkit/lib/libcudart.so.13").read_bytes()
+    subjects = module("subjects")
+    machine = {name: word for word, name in subjects.PLATFORMS.items()}[
+        module("host").look().machine
+    ]
+    files = oci(
+        [{"opt/old.so": runtime}, {"usr/lib/it.so": runtime, "opt/.wh.old.so": b""}], machine
+    )
+    if kind == "directory":
+        for name, content in files.items():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_bytes(content)
+        asked = tmp_path
+    else:
+        asked = tmp_path / "saved.tar"
+        asked.write_bytes(packed(files))
+    status, told, _ = tell("--driver", "550", asked)
+    subject = told["subjects"][0]
+    assert (status, subject["kind"]) == (1, "image")
+    assert [file["path"] for file in subject["files"]] == ["/usr/lib/it.so"]
+    assert "gate" in [finding["rule"] for finding in subject["findings"]]
+
+
+def test_an_archive_of_several_images_says_which_was_read(
+    tell: Callable[..., Any], tools: Path, tmp_path: Path
+) -> None:
+    runtime = (tools / "toolkit/lib/libcudart.so.13").read_bytes()
+    listed = json.dumps([{"Layers": ["0.tar"]}, {"Layers": []}]).encode()
+    path = tmp_path / "saved.tar"
+    path.write_bytes(packed({"manifest.json": listed, "0.tar": packed({"it.so": runtime})}))
+    _, told, _ = tell("--driver", "580", path)
+    assert "there are 2 images in it" in json.dumps(told["subjects"][0]["findings"])
+
+
 @contextmanager
 def has_loaded(library: Path) -> Iterator[int]:
     """The number of a process that has."""
@@ -396,6 +460,69 @@ def test_a_process_says_what_it_has_loaded_and_what_was_replaced(
     assert "replaced" in [finding["rule"] for finding in told["subjects"][0]["findings"]]
 
 
+MAPS = """
+import ctypes, mmap, os, sys
+library = ctypes.CDLL(sys.argv[1])
+nameless = os.memfd_create("torch")
+os.truncate(nameless, 4096)
+code = mmap.mmap(nameless, 4096, prot=mmap.PROT_READ | mmap.PROT_EXEC)
+with open(sys.argv[2], "w+b") as file:
+    file.truncate(4096)
+    memory = mmap.mmap(file.fileno(), 4096)
+os.unlink(sys.argv[2])
+print(flush=True)
+input()
+"""
+
+
+def test_what_a_process_shares_with_others_is_no_library_that_was_replaced(
+    tell: Callable[..., Any], tools: Path, tmp_path: Path
+) -> None:
+    """As PyTorch's loaders have it in /dev/shm, and compilers in files without a name."""
+    library, shared = tools / "toolkit/lib/libcudart.so.13", tmp_path / "torch_1_2.so"
+    with subprocess.Popen(
+        [sys.executable, "-c", MAPS, library, shared], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        _, told, _ = tell("--driver", "580", process.pid)
+        process.kill()
+    subject = told["subjects"][0]
+    assert subject["runtimes"] == {"libcudart.so.13": "13"}
+    assert {finding["rule"] for finding in subject["findings"]} <= {"card", "gate", "no-nodes"}
+
+
+def test_a_process_of_a_newer_system_than_the_host(
+    tell: Callable[..., Any],
+    module: Callable[[str], ModuleType],
+    tools: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It may be a container's: what it has loaded it has, whatever the host's loader would find."""
+    host = module("host")
+    monkeypatch.setattr(host, "_defines", lambda *_: (2, 3))
+    monkeypatch.setattr(module("tree"), "find", lambda *_: "")
+    with has_loaded(tools / "toolkit/lib/libcudart.so.13") as number:
+        status, told, _ = tell("--driver", "580", number)
+    assert (status, first(told)) == (0, "")
+
+
+@pytest.mark.parametrize(("loaded", "rule"), [("550.163.01", "mismatch"), ("580.95.05", "")])
+def test_a_process_has_loaded_another_driver_s_library(
+    module: Callable[[str], ModuleType], tools: Path, tmp_path: Path, loaded: str, rule: str
+) -> None:
+    """A container's: mounted when the host had another release, or built into its image."""
+    host = module("host").look()
+    host.module, host.nodes, host.library = "580.95.05", ["/dev/nvidiactl"], ""
+    content = (tools / "toolkit/lib/libcudart.so.13").read_bytes()
+    library = tmp_path / f"libcuda.so.{loaded}"
+    library.write_bytes(content.replace(b"libcudart.so.13\0", b"libcuda.so.1\0\0\0\0"))
+    with has_loaded(library) as number:
+        subject = module("subjects").open_subject(str(number), "", host)
+    found = [f.rule for f in module("judge").Judge(subject, host).findings() if f.level == "breaks"]
+    assert found[:1] == ([rule] if rule else [])
+
+
 def test_a_python_environment_with_two_runtimes(
     tell: Callable[..., Any], tools: Path, tmp_path: Path
 ) -> None:
@@ -420,6 +547,28 @@ def climbing(place: Path) -> Path:
     return wheel(place, "it-1-py3-none-any.whl", {"../../etc/it.so": b""})
 
 
+def pipe(place: Path) -> Path:
+    os.mkfifo(place / "pipe")
+    return place / "pipe"
+
+
+def damaged_wheel(place: Path) -> Path:
+    """Whole but for what is packed in it."""
+    path = place / "it-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("it.so", os.urandom(100) * 100)
+    content = bytearray(path.read_bytes())
+    content[35:50] = b"\xff" * 15  # behind the first member's header of 30 bytes, and its name
+    path.write_bytes(content)
+    return path
+
+
+def saved(place: Path, files: dict[str, bytes]) -> Path:
+    path = place / "saved.tar"
+    path.write_bytes(packed(files))
+    return path
+
+
 def elf_of(place: Path, change: Callable[[bytearray], object]) -> Path:
     content = bytearray(Path("/bin/ls").read_bytes())
     change(content)
@@ -439,6 +588,38 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file that is not here": (lambda p: p / "Nothing Here", "is not here: name a file"),
     "a process that is not here": (lambda p: 2**22 + 1, "there is no process"),
     "a directory": (lambda p: p, "is a directory, and neither"),
+    "a pipe": (pipe, "is a device, a pipe or a socket"),
+    "a wheel with damage inside": (damaged_wheel, "is no wheel"),
+    "a packed tar that ends early": (
+        lambda p: (
+            (p / "x.tar").write_bytes(packed({"a": os.urandom(90000)}, "gz")[:50000])
+            and p / "x.tar"
+        ),
+        "is no whole image",
+    ),
+    "a manifest that is none": (lambda p: saved(p, {"manifest.json": b"text"}), "in its manifest"),
+    "a manifest of layers that are not there": (
+        lambda p: saved(p, {"manifest.json": b'[{"Layers": ["a.tar"]}]'}),
+        "in its manifest",
+    ),
+    "an image for another machine": (
+        lambda p: saved(p, oci([], "riscv64")),
+        "it lists no image for this machine",
+    ),
+    "a manifest that climbs": (
+        lambda p: saved(
+            p,
+            {"oci-layout": b"{}", "index.json": b'{"manifests": [{"digest": "../../dev:zero"}]}'},
+        ),
+        "is no digest",
+    ),
+    "layers that zstd has packed": (
+        lambda p: saved(
+            p,
+            {"manifest.json": b'[{"Layers": ["a.tar"]}]', "a.tar": b"\x28\xb5\x2f\xfd" + bytes(99)},
+        ),
+        "zstd",
+    ),
     "a tar that ends early": (
         lambda p: (p / "x.tar").write_bytes(packed({"a/b": b"x" * 9000})[:3000]) and p / "x.tar",
         "is no whole image",
@@ -582,7 +763,7 @@ def test_without_its_reader_it_says_what_to_install(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "apt-get install python3-pyelftools" in done.stderr
 
 

@@ -17,10 +17,12 @@ try:
         ELFFile,
     )
 except ImportError:
-    sys.exit(
+    print(
         "cuda-needs: pyelftools is not here: apt-get install python3-pyelftools, or"
-        " python3 -m pip install pyelftools"
+        " python3 -m pip install pyelftools",
+        file=sys.stderr,
     )
+    sys.exit(2)  # as for all that cannot be read; 1 is for what breaks
 
 MAGIC = b"\x7fELF"
 # Libraries of CUDA and of what is built on it, which a file may load without being linked to them.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -42,11 +43,31 @@ class Finding:
     do: str = ""
 
 
+def _seen_by(subject: Subject, host: Host) -> Host:
+    """The host with the driver's library that a process has loaded, which may be a container's."""
+    library = subject.beside.get(DRIVER) if subject.kind == "process" else None
+    if library is None:
+        return host
+    number = PurePosixPath(library.path).name.partition(".so.")[2]
+    known = rules.CUDA_OF_BRANCH.get(rules.version(number)[0], ()) if "." in number else ()
+    if number == host.library_version or not known:
+        return host
+    return dataclasses.replace(
+        host,
+        library=library.path,
+        library_version=number,
+        library_cuda=known,
+        library_is_stub="stubs" in PurePosixPath(library.path).parts,
+        library_trouble="",
+        asked=False,
+    )
+
+
 class Judge:
     """Compares a subject with a host."""
 
     def __init__(self, subject: Subject, host: Host, card: int = 0) -> None:
-        self.subject, self.host = subject, host
+        self.subject, self.host = subject, _seen_by(subject, host)
         self.cards = [card] if card else sorted(set(host.cards.values()))
         self.found: list[Finding] = []
         self.reached: dict[str, Elf] = {}  # by path: the files, and what they are linked to
@@ -84,6 +105,8 @@ class Judge:
 
     def wants_cuda(self) -> bool:
         names = {n for file in self.reached.values() for n in (*file.needed, *file.loads)}
+        if self.subject.kind == "process":  # what it has opened nobody may be linked to
+            names |= {file.soname for file in self.reached.values()}
         return (
             any(name.partition(".so")[0] in BROUGHT_BY for name in names)
             or any(file.codes for file in self.reached.values())
@@ -102,6 +125,8 @@ class Judge:
             if file.path in self.reached:
                 continue
             self.reached[file.path] = file
+            if self.subject.kind == "process":
+                continue  # the loader has taken them; each library that it is linked to is one
             if file.machine != self.host.machine and not self.subject.userland:
                 self._say(
                     "breaks",
@@ -143,7 +168,7 @@ class Judge:
         if soname == DRIVER:
             self.missing_driver = True  # said once, below
             return
-        if self.subject.kind == "process" or (stem not in BROUGHT_BY and self._optional(file)):
+        if stem not in BROUGHT_BY and self._optional(file):
             return
         elsewhere = self.subject.kind == "wheel" and "brings along" in self.subject.facts
         self._say(

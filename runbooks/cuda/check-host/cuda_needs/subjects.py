@@ -14,10 +14,11 @@ import subprocess
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from cuda_needs import elf
 from cuda_needs.elf import Elf, UnreadableError
@@ -26,6 +27,14 @@ from cuda_needs.rules import Version, version
 
 KINDS = ("binary", "library", "wheel", "image", "process", "environment")
 OPAQUE = ".wh..wh..opq"  # a layer takes away all that a directory held
+# What a damaged archive may raise beside its reader's own error.
+DAMAGED: tuple[type[Exception], ...] = (EOFError, zlib.error)
+with contextlib.suppress(ImportError):  # a Python without it has no such archives either
+    from lzma import LZMAError
+
+    DAMAGED += (LZMAError,)
+PLATFORMS = {"amd64": "x64", "arm64": "AArch64"}  # how images call machines
+ZSTD = b"\x28\xb5\x2f\xfd"  # how what zstd has packed begins
 RUNTIME = re.compile(r"libcudart\.so\.(\d+)(\.0)?")
 
 
@@ -61,6 +70,9 @@ class Subject:
 
 def open_subject(name: str, kind: str, host: Host) -> Subject:
     """Find out what ``name`` is, unless ``kind`` says so, and read it."""
+    path = Path(name)
+    if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe is to wait
+        raise UnreadableError(f"{name} is a device, a pipe or a socket: name a file or a directory")
     kind = kind or guess(name)
     readers: dict[str, Callable[[str, Host], Subject]] = {
         "binary": _file,
@@ -80,26 +92,30 @@ def guess(name: str) -> str:
     if path.is_dir():
         if packages_of(path):
             return "environment"
-        if (path / "usr").is_dir() or (path / "lib").is_dir():
+        if (path / "usr").is_dir() or (path / "lib").is_dir() or (path / "oci-layout").exists():
             return "image"
         raise UnreadableError(
             f"{name} is a directory, and neither a Python environment nor an image's root: name a"
             " file in it"
         )
     if path.exists():
-        if name.endswith(".whl") or zipfile.is_zipfile(path):
-            return "wheel"
-        return "image" if _is_tar(path) else "binary"
+        return _guess_file(path)
     if re.fullmatch(r"[a-z0-9][a-z0-9._/:@-]*", name) and (":" in name or "/" not in name):
         return "image"
     raise UnreadableError(f"{name} is not here: name a file, a directory, an image or a process")
 
 
-def _is_tar(path: Path) -> bool:
+def _guess_file(path: Path) -> str:
+    if path.suffix == ".whl":
+        return "wheel"
     try:
-        return tarfile.is_tarfile(path)
+        if elf_begins(path):  # also where an archive stands behind it
+            return "binary"
+        if zipfile.is_zipfile(path):
+            return "wheel"
+        return "image" if tarfile.is_tarfile(path) else "binary"
     except OSError:
-        return False
+        return "binary"  # whoever reads it says why it cannot be read
 
 
 # --- a file ---
@@ -165,7 +181,7 @@ def _wheel(name: str, host: Host) -> Subject:
                         _add(subject, file, member.filename)
                 elif member.filename.endswith(".dist-info/METADATA"):
                     _metadata(subject, archive.read(member).decode(errors="replace"))
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, *DAMAGED) as error:
         raise UnreadableError(f"{name} is no wheel ({error}); fetch it again") from None
     except (OSError, RuntimeError) as error:  # encrypted, or compressed in an unknown way
         raise UnreadableError(f"{name} cannot be read: {error}") from None
@@ -211,15 +227,17 @@ def _image(name: str, host: Host) -> Subject:
     subject = Subject("image", name, userland=True)
     path = Path(name)
     try:
-        if path.is_dir():
+        if (path / "oci-layout").exists():
+            _layers(subject, lambda member: (path / member).open("rb"), [], host)
+        elif path.is_dir():
             _walk(subject, path)
         elif path.exists():
             with tarfile.open(name) as archive:
-                _archive(subject, archive)
+                _archive(subject, archive, host)
         else:
             with _Exported(name) as archive:
                 _layer(subject, archive)
-    except tarfile.TarError as error:
+    except (tarfile.TarError, *DAMAGED) as error:
         raise UnreadableError(f"{name} is no whole image ({error}); save it again") from None
     except OSError as error:
         raise UnreadableError(f"{name} cannot be read: {error}") from None
@@ -237,20 +255,87 @@ def _walk(subject: Subject, root: Path) -> None:
                     _take(subject, file, "/" + str(path.relative_to(root)))
 
 
-def _archive(subject: Subject, archive: tarfile.TarFile) -> None:
+def _archive(subject: Subject, archive: tarfile.TarFile, host: Host) -> None:
     """What docker or podman saved, layer by layer; or a root directory that was packed."""
-    names = archive.getnames()
-    if "manifest.json" not in names:
+    names = [name.removeprefix("./") for name in archive.getnames()]
+    members = dict(zip(names, archive.getmembers(), strict=True))
+
+    def opened(name: str) -> IO[bytes]:
+        file = archive.extractfile(members[name])
+        if file is None:
+            raise KeyError(name)
+        return file
+
+    if "manifest.json" in members or "oci-layout" in members:
+        _layers(subject, opened, names, host)
+    else:
         for member in archive:
             _member(subject, archive, member)
-        return
-    listed = archive.extractfile("manifest.json")
-    layers = json.loads(listed.read())[0]["Layers"] if listed else []
-    for layer in layers:
-        packed = archive.extractfile(layer)
-        if packed:
-            with tarfile.open(fileobj=packed, mode="r|*") as inner:
-                _layer(subject, inner)
+
+
+def _layers(
+    subject: Subject, opened: Callable[[str], IO[bytes]], names: list[str], host: Host
+) -> None:
+    """The layers that a manifest lists: Docker's own, or that of the Open Container Initiative."""
+
+    def read(name: str) -> Any:
+        with opened(name) as file:
+            return json.load(file)
+
+    try:
+        if "manifest.json" in names:
+            layers = _first(subject, read("manifest.json"))["Layers"]
+        else:
+            layers = [_blob(layer) for layer in _manifest(subject, read, host)["layers"]]
+        for layer in layers:
+            with opened(layer) as packed:
+                _unpacked(subject, packed)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableError(
+            f"{subject.name} is no whole image (in its manifest: {error}); save it again"
+        ) from None
+
+
+def _manifest(subject: Subject, read: Callable[[str], Any], host: Host) -> Any:
+    """The manifest for this machine; an index may lead to others, one for each."""
+    found = read("index.json")
+    while "manifests" in found:
+        ours = [entry for entry in found["manifests"] if _runs(entry.get("platform"), host)]
+        found = read(_blob(_first(subject, ours)))
+    return found
+
+
+def _first(subject: Subject, images: list[Any]) -> Any:
+    if not images:
+        raise ValueError("it lists no image for this machine")
+    if len(images) > 1:
+        subject.trouble.append(f"there are {len(images)} images in it: the first one was read")
+    return images[0]
+
+
+def _runs(platform: Any, host: Host) -> bool:
+    return platform is None or PLATFORMS.get(platform.get("architecture")) == host.machine
+
+
+def _blob(entry: Any) -> str:
+    """Where the file with a digest lies, which is sha256:0123..."""
+    if not re.fullmatch(r"[a-z0-9]+:[0-9a-f]+", entry["digest"]):
+        raise ValueError(f"{entry['digest']!r} is no digest")
+    return "blobs/" + entry["digest"].replace(":", "/")
+
+
+def _unpacked(subject: Subject, packed: IO[bytes]) -> None:
+    try:
+        with tarfile.open(fileobj=packed, mode="r|*") as archive:
+            _layer(subject, archive)
+    except tarfile.ReadError:
+        packed.seek(0)
+        if packed.read(len(ZSTD)) != ZSTD:
+            raise
+        raise UnreadableError(
+            f"{subject.name} has layers that zstd has packed, which this Python does not read:"
+            " load it into docker or podman, and name it by its tag"
+        ) from None
 
 
 def _layer(subject: Subject, archive: tarfile.TarFile) -> None:
@@ -322,9 +407,12 @@ def _process(name: str, host: Host) -> Subject:
         if re.match(r"(LD_LIBRARY_PATH|LD_PRELOAD|CUDA_VISIBLE_DEVICES|NVIDIA_\w+)=", variable):
             key, _, value = variable.partition("=")
             subject.facts[key] = value
-    for path in dict.fromkeys(re.findall(r"(?m)^\S+ r\S+ \S+ \S+ \d+ +(/.+)$", maps)):
+    # What is executed, and is a file: not a card's memory, nor what other processes share with it.
+    for path in dict.fromkeys(re.findall(r"(?m)^\S+ r\Sx\S+ \S+ \S+ \d+ +(/.+)$", maps)):
         if path.endswith(" (deleted)"):
-            subject.gone.append(path.removesuffix(" (deleted)"))
+            # A compiler's code lies in files without a name, too.
+            if ".so" in PurePosixPath(path).name or path == subject.facts["program"]:
+                subject.gone.append(path.removesuffix(" (deleted)"))
             continue
         try:
             with open(f"{directory}/root{path}", "rb", elf.AHEAD) as file:  # noqa: PTH123
@@ -369,7 +457,10 @@ def _environment(name: str, host: Host) -> Subject:
 
 def _libraries(packages: Path) -> Iterator[Path]:
     for path in sorted(packages.rglob("*.so*")):
-        if path.is_file() and not path.is_symlink() and elf_begins(path):
+        if path.is_file() and not path.is_symlink():
+            with contextlib.suppress(OSError):  # whoever reads it says why it cannot be read
+                if not elf_begins(path):
+                    continue
             yield path
 
 
@@ -382,7 +473,7 @@ def has_library(subject: Subject, host: Host, asker: Elf, soname: str) -> Elf | 
     """The library that a file gets for a name: what its subject brings, then what the host has."""
     if found := subject.beside.get(soname):
         return found
-    if subject.userland:
+    if subject.userland or subject.kind == "process":  # which may have a root of its own
         return None
     path = host.find(soname)
     if not path:
