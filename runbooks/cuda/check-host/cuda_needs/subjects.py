@@ -27,8 +27,13 @@ from cuda_needs.rules import Version, version
 
 KINDS = ("binary", "library", "wheel", "image", "process", "environment")
 OPAQUE = ".wh..wh..opq"  # a layer takes away all that a directory held
-# What a damaged archive may raise beside its reader's own error.
-DAMAGED: tuple[type[Exception], ...] = (EOFError, zlib.error)
+# What a damaged archive may raise: its reader's own error, and those of what unpacks it.
+DAMAGED: tuple[type[Exception], ...] = (
+    EOFError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 with contextlib.suppress(ImportError):  # a Python without it has no such archives either
     from lzma import LZMAError
 
@@ -181,7 +186,7 @@ def _wheel(name: str, host: Host) -> Subject:
                         _add(subject, file, member.filename)
                 elif member.filename.endswith(".dist-info/METADATA"):
                     _metadata(subject, archive.read(member).decode(errors="replace"))
-    except (zipfile.BadZipFile, *DAMAGED) as error:
+    except DAMAGED as error:
         raise UnreadableError(f"{name} is no wheel ({error}); fetch it again") from None
     except (OSError, RuntimeError) as error:  # encrypted, or compressed in an unknown way
         raise UnreadableError(f"{name} cannot be read: {error}") from None
@@ -237,7 +242,7 @@ def _image(name: str, host: Host) -> Subject:
         else:
             with _Exported(name) as archive:
                 _layer(subject, archive)
-    except (tarfile.TarError, *DAMAGED) as error:
+    except DAMAGED as error:
         raise UnreadableError(f"{name} is no whole image ({error}); save it again") from None
     except OSError as error:
         raise UnreadableError(f"{name} cannot be read: {error}") from None
@@ -319,9 +324,10 @@ def _runs(platform: Any, host: Host) -> bool:
 
 def _blob(entry: Any) -> str:
     """Where the file with a digest lies, which is sha256:0123..."""
-    if not re.fullmatch(r"[a-z0-9]+:[0-9a-f]+", entry["digest"]):
-        raise ValueError(f"{entry['digest']!r} is no digest")
-    return "blobs/" + entry["digest"].replace(":", "/")
+    digest: str = entry["digest"]
+    if not re.fullmatch(r"[a-z0-9]+:[0-9a-f]+", digest):
+        raise ValueError(f"{digest!r} is no digest")
+    return "blobs/" + digest.replace(":", "/")
 
 
 def _unpacked(subject: Subject, packed: IO[bytes]) -> None:
