@@ -5,7 +5,7 @@ usage: compare.py FIXTURES WORK
 $SERVERS says which; $ROUNDS how often each is loaded with each model, for $SECONDS_EACH; $SOAK for
 how long inferd is, at the end; $COLLECTOR is its GOGC.
 WORK/loads.jsonl has a line for each load; WORK/facts.json what they hold in memory, their answers,
-the runtime's own time, and the soak. All of it is on loopback.
+the runtime's own time, a load at half of what inferd bears, and the soak. All of it is on loopback.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import platform
 import re
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -33,6 +34,8 @@ CLIENTS = 8
 WIDTHS = {"squares": 4, "magika": 2048}
 PROCESSORS = str(max(2, os.cpu_count() or 1))  # workers of each server that has such a setting
 LATE = "fastapi-asyncio"  # is asked by one client only
+HALF = ("inferd", "fasthttp", "triton")  # are asked at half of the rate that inferd bears
+HALF_FOR = 4  # times as long as a load: a p99 wants hundreds of answers
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -93,6 +96,7 @@ class Place:
             "net/http": self._handwritten("standard"),
             "fasthttp": self._handwritten("fast"),
             "inferd": self._inferd,
+            "inferd-1": self._inferd_lone,
             "triton": self._triton,
             "kserve": self._kserve,
             "mlserver": self._mlserver,
@@ -117,6 +121,11 @@ class Place:
         for each in self.named:
             words += ["-model", each]
         return Server(name, words, port, private, {"GOGC": os.environ["COLLECTOR"]})
+
+    def _inferd_lone(self, name: str, port: int) -> Server:
+        """It runs each request alone. Its private port is nobody's concern here."""
+        server = self._inferd(name, port)
+        return Server(name, [*server.words, "-batch-rows", "1"], port, 0, server.environment)
 
     def _triton(self, name: str, port: int) -> Server:
         inside = self.servers / "triton/pytriton/tritonserver"
@@ -372,6 +381,36 @@ def alone(place: Place, servers: list[Server], seconds: int) -> dict[str, float]
     return times
 
 
+def paced(place: Place, server: Server, model: str, rate: float, seconds: int) -> dict[str, Any]:
+    """What an open loop sees, which sends at this rate whatever becomes of it, in microseconds."""
+    file = place.work / "question"
+    file.write_bytes(question(model))
+    target = f"POST {server.url(model)}\nContent-Type: application/json\n@{file}\n"
+    vegeta = str(place.fixtures / "vegeta/bin/vegeta")
+    options = ["-rate", f"{max(1, round(10 * rate))}/10s", "-duration", f"{seconds}s"]
+    attack = subprocess.run(
+        [vegeta, "attack", *options], input=target.encode(), stdout=subprocess.PIPE, check=True
+    )
+    report = subprocess.run(
+        [vegeta, "report", "-type", "json"],
+        input=attack.stdout,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    said = json.loads(report.stdout)
+    times = {name: said["latencies"][key] / 1e3 for name, key in (("p50", "50th"), ("p99", "99th"))}
+    return times | {"requests": said["requests"], "good": said["success"]}
+
+
+def half(place: Place, servers: list[Server], rate: float, seconds: int) -> dict[str, Any]:
+    """At half of the rate that inferd bears: some of them, beside the runtime's own call."""
+    found: dict[str, Any] = {"rate": rate, "runtime": bare(place, "magika", seconds)}
+    for server in servers:
+        if server.name in HALF:
+            found[server.name] = paced(place, server, "magika", rate, HALF_FOR * seconds)
+    return found
+
+
 def soak(place: Place, server: Server, pid: int, seconds: int) -> dict[str, Any]:
     """What inferd holds after each part of a longer load; the first part is for warming up."""
     parts, held, requests, failed = 4, [], 0, 0
@@ -392,6 +431,7 @@ def main() -> int:
     subprocess.run([sys.executable, HERE / "squares_onnx.py", place.files["squares"]], check=True)
     servers = [place.server(name) for name in os.environ["SERVERS"].split()]
     facts: dict[str, Any] = {}
+    borne = []  # by inferd, in requests a second
     with running(place, servers) as pids, (place.work / "loads.jsonl").open("w") as lines:
         facts["answers"] = {s.name: {m: ask(s, m) for m in place.files} for s in servers}
         turns = [server for server in servers if server.name != LATE]
@@ -400,6 +440,9 @@ def main() -> int:
                 for model in place.files:
                     load = loaded(place, server, model, pids[server.name], seconds)
                     print(json.dumps({"server": server.name, "model": model} | load), file=lines)
+                    if (server.name, model) == ("inferd", "magika"):
+                        borne.append(load["requests"] / load["seconds"])
+        facts["half"] = half(place, servers, statistics.median(borne) / 2, seconds)
         facts["alone"] = alone(place, servers, seconds)
         facts["memory"] = {name: memory(pid) for name, pid in pids.items()}
         for server in servers:
