@@ -1,11 +1,14 @@
-"""What PyTorch keeps, draws and sends: switches.py MODE SEED LAYOUT HALVES
+"""What PyTorch keeps, draws and sends: switches.py MODE SEED LAYOUT HALVES LAYERS
 
 MODE is what a network is said to be doing, serving or training; SEED is one, for all processes, or
-own; LAYOUT is shards or replicas; HALVES is how a sum is sent in 16 bits, type or converted.
+own; LAYOUT is shards or replicas; HALVES is how a sum is sent in 16 bits, type or converted;
+LAYERS is what a network is made of that is quantised, Conv2d or Linear.
 """
 
+import io
 import os
 import sys
+import time
 import types
 import warnings
 from pathlib import Path
@@ -107,11 +110,37 @@ def rank(number: int, processes: int, store: Path, seed: str, layout: str, halve
     for way in sorted({"converted", halves}):
         torch.manual_seed(70 + number)
         print(f"rank {number}: {way}, {summed(way)} of 1000 sums are right", flush=True)
-    dist.destroy_process_group()
+    # They leave together, by _exit: one hung now and then in destroy_process_group(), whose fellow
+    # had gone.
+    store.with_name(f"done-{number}").touch()
+    end = time.monotonic() + 120
+    while not all(store.with_name(f"done-{each}").exists() for each in range(processes)):
+        if time.monotonic() > end:
+            raise SystemExit("the other process has not come to its end: see its error above")
+        time.sleep(0.01)
+
+
+def stored(network: torch.nn.Module) -> int:
+    """The size of a network's weights, as they are saved."""
+    file = io.BytesIO()
+    torch.save(network.state_dict(), file)
+    return file.tell()
+
+
+def quantised(layers: str) -> None:
+    """What dynamic quantising makes of a network of such layers, as posts call it."""
+    made = {
+        "Linear": lambda: (torch.nn.Linear(512, 512), torch.nn.Linear(512, 512)),
+        "Conv2d": lambda: (torch.nn.Conv2d(3, 64, 3), torch.nn.Conv2d(64, 256, 3)),
+    }
+    first, second = made[layers]()
+    network = torch.nn.Sequential(first, torch.nn.ReLU(), second)
+    small = torch.quantization.quantize_dynamic(network, {torch.nn.Linear}, dtype=torch.qint8)
+    print(f"quantised, {layers}: {stored(network)} bytes, then {stored(small)}", flush=True)
 
 
 if __name__ == "__main__":
-    said, seed, layout, halves = sys.argv[1:]
+    said, seed, layout, halves, layers = sys.argv[1:]
     warnings.simplefilter("ignore")
     torch.manual_seed(1)
     cuda = sorted(name for name in dir(torch.cuda) if "memory" in name and name[0] != "_")
@@ -129,3 +158,5 @@ if __name__ == "__main__":
     for mode in sorted({"serving", "training", said}):
         for wrap in ("plain", "checkpoint"):
             memory(wrap, mode)
+    for kind in sorted({"Linear", layers}):
+        quantised(kind)
