@@ -141,7 +141,8 @@ def rank(place: Path, number: int, ranks: int, exchanged: str) -> None:
     sums(place, number)
     step(number, ranks, exchanged)
     dist.barrier()
-    dist.destroy_process_group()
+    # Not destroy_process_group(): it waits, with Python's lock, for threads that may want it to let
+    # go of the last sum's tensors.
 
 
 if __name__ == "__main__":

@@ -110,8 +110,8 @@ def rank(number: int, processes: int, store: Path, seed: str, layout: str, halve
     for way in sorted({"converted", halves}):
         torch.manual_seed(70 + number)
         print(f"rank {number}: {way}, {summed(way)} of 1000 sums are right", flush=True)
-    # They leave together, by _exit: one hung now and then in destroy_process_group(), whose fellow
-    # had gone.
+    # They leave together, by _exit: destroy_process_group() waits, with Python's lock, for threads
+    # that may want it to let go of the last sum's tensors, and hung now and then.
     store.with_name(f"done-{number}").touch()
     end = time.monotonic() + 120
     while not all(store.with_name(f"done-{each}").exists() for each in range(processes)):
