@@ -2,10 +2,15 @@
 # What the cells of container-gpu.ipynb share. The parameters come from the environment.
 # shellcheck disable=SC2154
 
-generate() { # [OPTION...]: a description of this host's devices on standard output
+generate() { # a description of this host's devices on standard output
     local from=()
     [ -z "$csv" ] || from=(--mode csv --csv.file "$csv")
-    nvidia-ctk cdi generate --vendor "${kind%%/*}" --class "${kind##*/}" "${from[@]}" "$@"
+    nvidia-ctk cdi generate --vendor "${kind%%/*}" --class "${kind##*/}" "${from[@]}"
+}
+
+described() { # the description that waits for the step, in /run/container-gpu/spec
+    mkdir -p /run/container-gpu
+    generate >/run/container-gpu/spec.new && mv /run/container-gpu/spec.new /run/container-gpu/spec
 }
 
 refreshed() { # whether NVIDIA's own service keeps a description, in the place that is read last
