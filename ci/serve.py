@@ -22,6 +22,9 @@ class Server(http.server.ThreadingHTTPServer):
     """Serves a directory that other editions take the place of."""
 
     daemon_threads = True
+    # A page asks for all that it is made of at once. What finds no place in the queue asks again
+    # after one second, three, seven: socketserver's 5 are too few while the machine is busy.
+    request_queue_size = 128
 
     def __init__(self, directory: Path, port: int) -> None:
         handler = functools.partial(Handler, directory=str(directory))

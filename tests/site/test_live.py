@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -256,7 +258,7 @@ def test_the_runs_are_ended_cleanly_and_an_open_page_says_so(
     assert site.lines[-1] == "== ended: site/ is whole, and shows what has run"
     assert (small.root / "ended").read_text() == "\n", "the runs hear of it once"
     assert (small.root / "site/index.html").exists()
-    expect(page.get_by_text("make site has ended: this is what")).to_be_visible(timeout=10_000)
+    expect(page.get_by_text("make site has ended: this is what")).to_be_visible(timeout=TAKEN_UP)
     expect(page.locator("#the-end")).to_be_attached()
     page.close()
 
@@ -449,6 +451,12 @@ def test_what_is_served(served: Server, path: str, status: int, body: str) -> No
         assert (answer.status, answer.headers["Cache-Control"]) == (status, "no-cache")
         assert content.startswith(body) if method == "GET" else not content
     connection.close()
+
+
+def test_all_that_a_page_asks_for_at_once_has_a_place(tmp_path: Path) -> None:
+    with Server(tmp_path, 0) as server, contextlib.ExitStack() as kept:  # which serves nobody yet
+        for _ in range(64):
+            kept.enter_context(socket.create_connection(server.server_address, timeout=0.9))
 
 
 def test_a_port_that_was_taken_meanwhile(served: Server, start: Started) -> None:
