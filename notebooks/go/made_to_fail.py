@@ -1,7 +1,7 @@
 """Makes each fault of a notebook's faults.toml, looks, cures it, and shows what was seen.
 
-Beside faults.toml there is scene.sh, with the words of its commands and with two functions: `begin`
-makes the place that a fault is made in, `leave` takes it away.
+Beside faults.toml there is scene.sh, with words of its commands, which made_to_fail.sh has more of,
+and with two functions: `begin` makes the place that a fault is made in, `leave` takes it away.
 """
 
 import os
@@ -41,7 +41,9 @@ class Scene:
 
     def run(self, name: str) -> dict[str, str]:
         """What each part of a fault printed."""
-        script = [f"cd {self.place.name}", f". {self.here}/scene.sh", "trap leave EXIT", "begin"]
+        words = (self.here.parent / "made_to_fail.sh", self.here / "scene.sh")
+        script = [f"cd {self.place.name}", *(f". {file}" for file in words)]
+        script += ["trap leave EXIT", "begin"]
         for part in PARTS:
             script.append(f"echo '== {part}'")
             if command := self.command(name, part):

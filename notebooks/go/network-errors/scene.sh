@@ -1,23 +1,12 @@
 # Two hosts in one: network namespaces `net-client`, 10.9.0.1, and `net-server`, 10.9.0.2, with a cable between them;
-# and the words that the commands of faults.toml are made of. The working directory is theirs; `app` in it is the
-# program.
+# and words that the commands of faults.toml are made of.
 # shellcheck shell=bash
-
-PATH=$PWD:$PATH
 
 client() { ip netns exec net-client "$@"; }
 server() { ip netns exec net-server "$@"; }
 
 # ask OPTION... URL: a request by the client, as Go's net/http makes it.
 ask() { client app get "$@"; }
-
-until_so() { # COMMAND...: waits for it to succeed, for two minutes at most
-    local deadline=$((SECONDS + 120))
-    until "$@"; do
-        ((SECONDS < deadline)) || { echo "in vain: $*" >&2; return 1; }
-        sleep 0.1
-    done
-}
 
 # serve OPTION...: the server runs, and listens.
 serve() {

@@ -1,16 +1,5 @@
-# The words that the commands of faults.toml are made of. The working directory is the fault's own, but for `app` in
-# it, the program.
+# Words that the commands of faults.toml are made of.
 # shellcheck shell=bash
-
-PATH=$PWD:$PATH
-
-until_so() { # COMMAND...: waits for it to succeed, for two minutes at most
-    local deadline=$((SECONDS + 120))
-    until "$@"; do
-        ((SECONDS < deadline)) || { echo "in vain: $*" >&2; return 1; }
-        sleep 0.1
-    done
-}
 
 runs() { { ls -l /proc/*/exe 2>/dev/null || true; } | grep --quiet "/$1\$"; }
 
